@@ -1,0 +1,51 @@
+"""The port of builders: from a git source to an artifact that the paired engine can run."""
+
+from typing import Protocol
+
+import msgspec
+
+from refloat.domain.resources import Commit, GitSource
+from refloat.domain.revision import Artifact, LogSink
+
+
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`timeout_seconds` bounds fetch and build together. Variables of the service are not an input:
+    a changed variable must never cause a rebuild, and builds must never see secrets."""
+
+    service_id: str
+    environment_id: str
+    deployment_id: str
+    name: str
+    source: GitSource
+    commit_id: str
+    dockerfile_path: str | None = None
+    timeout_seconds: float = 1800
+
+
+class Builder(Protocol):
+    """One way to make artifacts for one cluster."""
+
+    async def resolve(self, service_id: str, source: GitSource, commit_id: str | None = None) -> Commit:
+        """The head of the branch, or the named commit (full or abbreviated id).
+
+        Raises BuildFailed naming what is wrong: unreachable URL, refused scheme, missing branch or
+        commit, missing root path.
+        """
+        ...
+
+    async def commits(self, service_id: str, source: GitSource, limit: int) -> tuple[Commit, ...]:
+        """The newest commits of the branch, newest first."""
+        ...
+
+    async def build(self, request: BuildRequest, log: LogSink) -> Artifact:
+        """Fetch and build; equal inputs return the cached artifact.
+
+        Cancelling the call, and the deadline, end the whole process tree before it returns. A build
+        that an earlier, killed control plane left running is ended first. Raises BuildFailed with the
+        last lines of output.
+        """
+        ...
+
+    async def forget(self, service_id: str) -> None:
+        """Delete everything kept for the service."""
+        ...

@@ -1,0 +1,35 @@
+"""Time as an argument: everything that waits or stamps takes a `Clock`, so that tests own time."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The two things the control plane asks of time."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, UTC, microseconds; for people and records."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; for durations and deadlines."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; ends early only by cancellation."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

@@ -1,0 +1,1 @@
+"""Use cases that have a rule."""

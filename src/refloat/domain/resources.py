@@ -1,0 +1,287 @@
+"""Every kind of thing people configure, each one frozen document.
+
+A resource has an id, a parent, a name and a body; all of it is the stored document. So a clone is a
+copy, a snapshot is the document itself, and a new kind is one struct here plus its routes.
+Values of variables and tokens are never in the clear: documents hold sealed text and digests.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """What all kinds share. `parent` is "" only for organizations."""
+
+    kind: ClassVar[str] = ""
+    namespace: ClassVar[str] = ""
+    """Names are unique, ignoring case, among the children of one parent with the same namespace."""
+
+    id: str
+    parent: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Organization(Resource, frozen=True, kw_only=True):
+    kind: ClassVar[str] = "organization"
+    namespace: ClassVar[str] = "organization"
+
+    plan: str = "ENTERPRISE"
+    description: str | None = None
+    website_url: str | None = None
+    repository: str | None = None
+    logo_url: str | None = None
+    icon_url: str | None = None
+    admin_emails: tuple[str, ...] | None = None
+
+
+class Project(Resource, frozen=True, kw_only=True):
+    """Parent: organization."""
+
+    kind: ClassVar[str] = "project"
+    namespace: ClassVar[str] = "project"
+
+    description: str | None = None
+
+
+class ClusterKind(StrEnum):
+    """Which matched set of engine, router and builder a cluster runs on."""
+
+    LOCAL = "local"
+    SIMULATED = "simulated"
+
+
+class Cluster(Resource, frozen=True, kw_only=True):
+    """Parent: organization."""
+
+    kind: ClassVar[str] = "cluster"
+    namespace: ClassVar[str] = "cluster"
+
+    runs_on: ClusterKind
+    region: str = "on-premise"
+    description: str | None = None
+    is_default: bool = False
+
+
+class EnvironmentMode(StrEnum):
+    DEVELOPMENT = "DEVELOPMENT"
+    PREVIEW = "PREVIEW"
+    STAGING = "STAGING"
+    PRODUCTION = "PRODUCTION"
+
+
+class Environment(Resource, frozen=True, kw_only=True):
+    """Parent: project. The cluster never changes; moving is cloning."""
+
+    kind: ClassVar[str] = "environment"
+    namespace: ClassVar[str] = "environment"
+
+    cluster_id: str
+    mode: EnvironmentMode = EnvironmentMode.DEVELOPMENT
+    last_updated_by: str | None = None
+
+
+class Stage(Resource, frozen=True, kw_only=True):
+    """Parent: environment. Stages run in the order of `position`, which has no gaps."""
+
+    kind: ClassVar[str] = "stage"
+    namespace: ClassVar[str] = "stage"
+
+    position: int
+    description: str | None = None
+
+
+DEFAULT_STAGES = ("DEFAULT DATABASE", "DEFAULT JOB", "DEFAULT CONTAINER", "DEFAULT APPLICATION")
+
+
+class GitProvider(StrEnum):
+    GITHUB = "GITHUB"
+    GITLAB = "GITLAB"
+    BITBUCKET = "BITBUCKET"
+
+
+class GitSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the code is. `branch` None means the remote's default branch; `root_path` begins with "/"."""
+
+    url: str
+    branch: str | None = None
+    root_path: str = "/"
+    provider: GitProvider | None = None
+    git_token_id: str | None = None
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """A resolved version of a git source."""
+
+    id: str
+    created_at: datetime | None = None
+    author: str = ""
+    message: str = ""
+    tag: str = ""
+
+
+class PortProtocol(StrEnum):
+    HTTP = "HTTP"
+    GRPC = "GRPC"
+    TCP = "TCP"
+    UDP = "UDP"
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    internal_port: int
+    name: str
+    external_port: int | None = None
+    publicly_accessible: bool = False
+    is_default: bool = False
+    protocol: PortProtocol = PortProtocol.HTTP
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    """`size` in GB."""
+
+    id: str
+    size: int
+    mount_point: str
+    type: str = "FAST_SSD"
+
+
+class TcpCheck(msgspec.Struct, frozen=True, kw_only=True):
+    port: int | None = None
+    host: str | None = None
+
+
+class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
+    port: int | None = None
+    path: str = "/"
+    scheme: str = "HTTP"
+
+
+class ExecCheck(msgspec.Struct, frozen=True, kw_only=True):
+    command: tuple[str, ...]
+
+
+class GrpcCheck(msgspec.Struct, frozen=True, kw_only=True):
+    port: int | None = None
+    service: str | None = None
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Exactly one check is set. All times in whole seconds.
+
+    `initial_delay_seconds` only delays the counting of failures; an earlier success counts.
+    """
+
+    tcp: TcpCheck | None = None
+    http: HttpCheck | None = None
+    exec: ExecCheck | None = None
+    grpc: GrpcCheck | None = None
+    initial_delay_seconds: int = 30
+    period_seconds: int = 10
+    timeout_seconds: int = 5
+    success_threshold: int = 1
+    failure_threshold: int = 9
+
+
+class Healthchecks(msgspec.Struct, frozen=True, kw_only=True):
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+
+
+class Application(Resource, frozen=True, kw_only=True):
+    """Parent: environment. A service built from git.
+
+    `cpu` in millicores, `memory` in MB. `commit` is the pinned version that deploy and redeploy use;
+    None until the first deployment resolves the branch. `dockerfile_path` None means: detect how to build.
+    """
+
+    kind: ClassVar[str] = "application"
+    namespace: ClassVar[str] = "service"
+
+    stage_id: str
+    is_skipped: bool = False
+    git: GitSource
+    commit: Commit | None = None
+    description: str | None = None
+    icon_uri: str = "app://qovery-console/application"
+    build_mode: str = "DOCKER"
+    dockerfile_path: str | None = None
+    cpu: int = 500
+    memory: int = 512
+    min_running_instances: int = 1
+    max_running_instances: int = 1
+    healthchecks: Healthchecks = Healthchecks()
+    auto_preview: bool = True
+    auto_deploy: bool = True
+    ports: tuple[Port, ...] = ()
+    storage: tuple[Storage, ...] = ()
+    arguments: tuple[str, ...] = ()
+    entrypoint: str | None = None
+
+
+Service = Application
+"""Everything an environment can run; a union once there are more kinds."""
+
+SERVICE_KINDS: tuple[type[Service], ...] = (Application,)
+
+
+class VariableScope(StrEnum):
+    """From widest to narrowest, apart from BUILT_IN, which nobody writes."""
+
+    BUILT_IN = "BUILT_IN"
+    PROJECT = "PROJECT"
+    ENVIRONMENT = "ENVIRONMENT"
+    APPLICATION = "APPLICATION"
+
+
+class VariableType(StrEnum):
+    VALUE = "VALUE"
+    ALIAS = "ALIAS"
+    OVERRIDE = "OVERRIDE"
+    BUILT_IN = "BUILT_IN"
+    FILE = "FILE"
+
+
+class Variable(Resource, frozen=True, kw_only=True):
+    """Parent: the project, environment or service it belongs to; `name` is the key.
+
+    `sealed` is the encrypted value, for plain variables too: a database file alone reveals nothing.
+    An alias has no value of its own; `target_id` names the variable it stands for. An override names
+    the one it replaces.
+    """
+
+    kind: ClassVar[str] = "variable"
+    namespace: ClassVar[str] = "variable"
+
+    scope: VariableScope
+    variable_type: VariableType = VariableType.VALUE
+    sealed: str = ""
+    is_secret: bool = False
+    target_id: str | None = None
+    mount_path: str | None = None
+    description: str | None = None
+    enable_interpolation_in_file: bool = False
+
+
+class Role(StrEnum):
+    """What a token may do in its organization, each including the ones before."""
+
+    VIEWER = "viewer"
+    DEPLOYER = "deployer"
+    MANAGER = "manager"
+    ADMIN = "admin"
+
+
+class ApiToken(Resource, frozen=True, kw_only=True):
+    """Parent: organization. `digest` is the SHA-256 of the token in hexadecimal; itself it is shown once."""
+
+    kind: ClassVar[str] = "api_token"
+    namespace: ClassVar[str] = "api_token"
+
+    digest: str
+    role: Role = Role.ADMIN
+    description: str | None = None

@@ -1,0 +1,115 @@
+"""What runs: a revision is one service with one configuration and one artifact.
+
+Engines start and stop revisions, routers point at their endpoints. These values are the vocabulary
+that planning, execution and every adapter share.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from refloat.domain.resources import Probe
+
+
+class Level(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogSink = Callable[[Level, str], None]
+"""Where a long operation tells what it does, one line a call, never a secret."""
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that a process wrote. `stream` is "out", "err" or "shim" (the supervisor's own words)."""
+
+    at: datetime
+    stream: str
+    text: str
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a build.
+
+    `key` is a content address: equal inputs, equal key. `location` means something only to the engine
+    of the same cluster. `web` is the argv of the serving process, `release` the argv of a command to
+    run to its end once per deployment before the new revision starts (empty: none). `environment`
+    is what the build adds for the process (a PATH with its interpreter), below the user's variables.
+    """
+
+    key: str
+    location: str
+    web: tuple[str, ...]
+    release: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    cached: bool = False
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """All an engine needs to start a service. `environment` holds values: never log it.
+
+    `key` is unique for ever: `{service_id}.{deployment number}`. A lower `fence` than one seen for the
+    service is refused. `cpu` in millicores, `memory` in MB, `grace_seconds` between TERM and KILL.
+    `command` is final: the artifact's own or the user's entrypoint and arguments.
+    """
+
+    key: str
+    service_id: str
+    environment_id: str
+    deployment_id: str
+    fence: int
+    name: str
+    artifact: Artifact
+    command: tuple[str, ...]
+    environment: dict[str, str] = {}
+    files: dict[str, str] = {}
+    instances: int = 1
+    cpu: int = 500
+    memory: int = 512
+    grace_seconds: int = 10
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+
+
+class InstanceState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    """It ended by itself and waits to be started again."""
+    STOPPING = "stopping"
+    EXITED = "exited"
+    """It ended and nobody will start it again: the command ran out, or its supervisor is gone."""
+
+
+ALIVE = frozenset({InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING})
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One running copy of a revision, as observed now. `endpoint` is `host:port` for the router."""
+
+    revision_key: str
+    service_id: str
+    environment_id: str
+    deployment_id: str
+    index: int
+    state: InstanceState
+    endpoint: str
+    restarts: int = 0
+    exit_code: int | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do, in words a plan and `doctor` can show.
+
+    `isolation` False: applications run as the same user as the control plane.
+    """
+
+    kind: str
+    service_kinds: tuple[str, ...]
+    isolation: bool
+    limits: bool
+    notes: tuple[str, ...] = ()

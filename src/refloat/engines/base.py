@@ -1,0 +1,54 @@
+"""The port of engines: start, watch and stop revisions on one cluster.
+
+Every call is idempotent by key and tolerates "already there" and "already gone", because a deployment
+that lost its control plane is folded from the journal and its steps are repeated. What an engine makes
+it labels with service, environment and deployment before making it, so that a retry finds it.
+"""
+
+from typing import Protocol
+
+from refloat.domain.resources import ExecCheck
+from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Revision
+
+
+class Engine(Protocol):
+    """One kind of place that runs services."""
+
+    def capabilities(self) -> Capabilities: ...
+
+    async def prepare(self, revision: Revision) -> tuple[Instance, ...]:
+        """Start all instances of the revision beside whatever runs; return as soon as they exist.
+
+        Readiness is the caller's to observe. Repeating returns the same instances. Instances of an
+        interrupted earlier attempt under the same key are adopted, not doubled.
+        Raises Fenced for an older fence, StepFailed when it cannot be started at all.
+        """
+        ...
+
+    async def observe(self, environment_id: str | None = None) -> tuple[Instance, ...]:
+        """What exists right now, read from the world and not from memory."""
+        ...
+
+    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> int:
+        """Run a command of the service to its end; its exit code.
+
+        Under the same key it is run once: a repeat joins the running one or returns its result.
+        Cancelling the call ends the whole process tree before it returns.
+        """
+        ...
+
+    async def check(self, instance: Instance, probe: ExecCheck, timeout: float) -> bool:
+        """Run an exec probe inside the instance; True when it exits with 0 in time."""
+        ...
+
+    async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
+        """The last lines of all instances of a revision, oldest first; also after it stopped."""
+        ...
+
+    async def stop(self, revision_key: str, grace_seconds: float) -> None:
+        """End all instances: TERM, then KILL after the grace; returns when no process is left."""
+        ...
+
+    async def destroy(self, service_id: str) -> None:
+        """Stop everything of the service and delete its releases and data."""
+        ...

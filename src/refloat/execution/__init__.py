@@ -1,0 +1,1 @@
+"""Carrying out deployments durably: queue, journal, runner, reconciler."""

@@ -1,0 +1,1 @@
+"""Edges that carry requests to services."""

@@ -1,0 +1,90 @@
+"""Settings of the server, each with its unit, default and reason. Read once, from the environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class SettingError(ValueError):
+    """A setting cannot be understood; the message names it and says what would be right."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operator may set. The admin token never prints."""
+
+    data_dir: Path
+    """`REFLOAT_DATA_DIR`: database, keys, admin token. Default: `/var/lib/refloat` as root,
+    else `~/.local/share/refloat`."""
+    node_dir: Path
+    """`REFLOAT_NODE_DIR`: shims, releases, routes, edge. One per machine. Default: `<data>/node`."""
+    host: str = "127.0.0.1"
+    """`REFLOAT_HOST`: where the API listens."""
+    port: int = 8080
+    """`REFLOAT_PORT`: where the API listens."""
+    http_port: int = 8000
+    """`REFLOAT_HTTP_PORT`: where the edge serves the applications."""
+    domain: str = "localhost"
+    """`REFLOAT_DOMAIN`: services answer at `<service>-<environment>.<domain>`."""
+    database_url: str = ""
+    """`REFLOAT_DATABASE_URL`: default is SQLite in `<data>/refloat.db`."""
+    admin_token: str = ""
+    """`REFLOAT_ADMIN_TOKEN`: else made at the first start and kept in `<data>/admin.token`, 0600."""
+    local_sources: bool = True
+    """`REFLOAT_LOCAL_SOURCES` (true or false): whether `file://`, local paths and private addresses
+    may be git sources. Default: true while the API listens on loopback only."""
+    crash_at: str = ""
+    """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server kills itself with -9 there."""
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={str(self.data_dir)!r}, host={self.host!r}, port={self.port})"
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where data lives when nothing is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/refloat")
+    share = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".local/share"
+    return Path(share) / "refloat"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `REFLOAT_*` variables; raises SettingError for the first that is wrong."""
+    data_dir = Path(environ.get("REFLOAT_DATA_DIR") or default_data_dir(environ)).absolute()
+    host = environ.get("REFLOAT_HOST") or "127.0.0.1"
+    return Settings(
+        data_dir=data_dir,
+        node_dir=Path(environ.get("REFLOAT_NODE_DIR") or data_dir / "node").absolute(),
+        host=host,
+        port=_port(environ, "REFLOAT_PORT", 8080),
+        http_port=_port(environ, "REFLOAT_HTTP_PORT", 8000),
+        domain=environ.get("REFLOAT_DOMAIN") or "localhost",
+        database_url=_database_url(environ),
+        admin_token=environ.get("REFLOAT_ADMIN_TOKEN") or "",
+        local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK),
+        crash_at=environ.get("REFLOAT_CRASH_AT") or "",
+    )
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise SettingError(f"{name} is {text!r}; it must be a port number from 1 to 65535")
+    return int(text)
+
+
+def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    text = (environ.get(name) or str(default)).lower()
+    if text not in ("true", "false"):
+        raise SettingError(f"{name} is {text!r}; it must be true or false")
+    return text == "true"
+
+
+def _database_url(environ: Mapping[str, str]) -> str:
+    url = environ.get("REFLOAT_DATABASE_URL") or ""
+    if url and not url.startswith("sqlite:///"):
+        raise SettingError(f"REFLOAT_DATABASE_URL must begin with sqlite:/// (got {url.split(':', 1)[0]!r})")
+    return url

@@ -1,0 +1,1 @@
+"""Everything that is remembered, behind one unit of work."""

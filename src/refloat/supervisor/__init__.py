@@ -1,0 +1,1 @@
+"""Processes that outlive the control plane, each under its own shim."""
