@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_LOCAL_SOURCES` (true or false): whether `file://`, local paths and private addresses
     may be git sources. Default: true while the API listens on loopback only."""
     crash_at: str = ""
-    """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server kills itself with -9 there."""
+    """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server ends itself with -9."""
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r}, host={self.host!r}, port={self.port})"

@@ -1,0 +1,29 @@
+"""What every use case is given; made once by the composition root."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from refloat.clock import Clock
+from refloat.domain.ids import uuid7
+from refloat.domain.resources import ClusterKind
+from refloat.execution.platform import Platform
+from refloat.settings import Settings
+from refloat.store.database import Database
+from refloat.store.sealing import Sealer
+
+
+@dataclass(frozen=True)
+class Context:
+    """The world of a use case. `entropy(n)` gives n random bytes; `wake` tells the worker to look for work."""
+
+    settings: Settings
+    database: Database
+    sealer: Sealer
+    clock: Clock
+    entropy: Callable[[int], bytes]
+    platforms: Mapping[ClusterKind, Platform]
+    wake: Callable[[], None] = lambda: None
+
+    def new_id(self) -> str:
+        """A fresh time-ordered id."""
+        return uuid7(self.clock.now(), self.entropy(10))

@@ -1,0 +1,16 @@
+"""A cluster kind's matched set: where services run, who routes to them, who builds them."""
+
+from dataclasses import dataclass
+
+from refloat.builders.base import Builder
+from refloat.engines.base import Engine
+from refloat.routers.base import Router
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Endpoints are opaque between engine and router, artifacts between builder and engine."""
+
+    engine: Engine
+    router: Router
+    builder: Builder
