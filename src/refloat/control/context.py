@@ -14,7 +14,7 @@ from refloat.store.sealing import Sealer
 
 @dataclass(frozen=True)
 class Context:
-    """The world of a use case. `entropy(n)` gives n random bytes; `wake` tells the worker to look for work."""
+    """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker."""
 
     settings: Settings
     database: Database

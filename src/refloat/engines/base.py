@@ -7,7 +7,7 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.resources import ExecCheck
+from refloat.domain.resources import Probe
 from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Revision
 
 
@@ -37,8 +37,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def check(self, instance: Instance, probe: ExecCheck, timeout: float) -> bool:
-        """Run an exec probe inside the instance; True when it exits with 0 in time."""
+    async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
+        """Ask the instance once; "" when it is well, else what it answered. Never raises for a bad answer.
+
+        A TCP or HTTP check without a port goes to the instance's own endpoint; an exec check runs inside.
+        """
         ...
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:

@@ -1,0 +1,61 @@
+"""What serves now: the record that later plans, restarts of the machine and failures go back to."""
+
+import msgspec
+
+from refloat.domain.revision import Revision
+from refloat.planning.wanted import Current
+from refloat.store import deployments as store
+from refloat.store.database import Reader, Transaction
+from refloat.store.sealing import Sealer
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """The verified revision of one service. `sealed` is the whole revision, values included."""
+
+    service_id: str
+    environment_id: str
+    revision_key: str
+    fields: dict[str, str]
+    sealed: str
+    routed: bool
+    stage_position: int
+    number: int
+    should_run: bool = True
+
+    def revision(self, sealer: Sealer) -> Revision:
+        """All an engine needs to start it again."""
+        return msgspec.json.decode(sealer.open(self.sealed), type=Revision)
+
+    def current(self, running: frozenset[str]) -> Current:
+        """As the planner sees it, given the keys of the revisions that really run."""
+        return Current(
+            service_id=self.service_id,
+            revision_key=self.revision_key,
+            fields=self.fields,
+            should_run=self.should_run,
+            runs=self.revision_key in running,
+        )
+
+
+def seal_revision(revision: Revision, sealer: Sealer) -> str:
+    """The text to store for a revision."""
+    return sealer.seal(msgspec.json.encode(revision).decode())
+
+
+async def put(tx: Transaction, applied: Applied) -> None:
+    """Record what serves now."""
+    document = msgspec.json.encode(applied).decode()
+    await store.put_applied(tx, applied.service_id, applied.environment_id, document)
+
+
+async def of_environment(read: Reader, environment_id: str) -> dict[str, Applied]:
+    """By service."""
+    found = await store.applied_documents(read, environment_id)
+    return {key: msgspec.json.decode(document, type=Applied) for key, document in found.items()}
+
+
+async def everywhere(read: Reader) -> dict[str, list[Applied]]:
+    """By environment, in stage order."""
+    found = await store.applied_everywhere(read)
+    decoded = {e: [msgspec.json.decode(d, type=Applied) for d in docs.values()] for e, docs in found.items()}
+    return {e: sorted(items, key=lambda a: (a.stage_position, a.service_id)) for e, items in decoded.items()}

@@ -1,0 +1,259 @@
+"""The write-ahead journal of one running deployment.
+
+A step is written down before it is done and again when it ended; folding these lines is all that a
+resumed runner needs. Every write carries owner and fence, so a replaced owner writes nothing more.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+
+from refloat.clock import Clock
+from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
+from refloat.domain.errors import Fenced, StepFailed
+from refloat.domain.progress import Phase, advance
+from refloat.domain.revision import Level
+from refloat.execution.crash import CrashPoints, Moment
+from refloat.planning.plan import StepName
+from refloat.store import deployments as store
+from refloat.store.database import Database, Transaction
+
+Output = dict[str, object]
+Effect = Callable[[], Awaitable[Output]]
+InTransaction = Callable[[Transaction, Output], Awaitable[None]]
+
+
+class Journal:
+    """What was begun, what ended and how, for one claimed deployment."""
+
+    def __init__(
+        self, database: Database, clock: Clock, deployment: Deployment, owner: str, crash: CrashPoints
+    ) -> None:
+        self.deployment = deployment
+        self._database = database
+        self._clock = clock
+        self._owner = owner
+        self._crash = crash
+        self._steps: dict[tuple[str, str], Step] = {}
+        self._targets: dict[str, Target] = {}
+        self._ordinal = 0
+
+    async def load(self) -> None:
+        """Fold what an earlier owner wrote."""
+        for step in await store.steps(self._database.read, self.deployment.id):
+            self._steps[step.service_id, step.name] = step
+            self._ordinal = max(self._ordinal, step.ordinal)
+        for target in await store.targets(self._database.read, self.deployment.id):
+            self._targets[target.service_id] = target
+
+    def target(self, service_id: str) -> Target:
+        return self._targets[service_id]
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(self._targets.values())
+
+    def output(self, service_id: str, name: StepName) -> Output | None:
+        """What a step left when it was done; None if it was not."""
+        step = self._steps.get((service_id, name))
+        if step is None or step.outcome is not Outcome.DONE:
+            return None
+        return msgspec.json.decode(step.output, type=dict[str, object])
+
+    def begun(self, service_id: str, name: StepName) -> bool:
+        """Whether a step was ever begun."""
+        return (service_id, name) in self._steps
+
+    async def step(
+        self,
+        service_id: str,
+        name: StepName,
+        effect: Effect,
+        deadline: float,
+        *,
+        phase: Phase | None = None,
+        completes: InTransaction | None = None,
+        despite_cancel: bool = False,
+    ) -> Output:
+        """Do a step once: a finished one returns its output again, another one is begun and ended.
+
+        `phase` is shown from its beginning; `completes` writes what belongs to its success into the same
+        transaction as its end. Past the deadline (seconds) it fails as StepFailed. After a cancel only
+        steps that clean up begin (`despite_cancel`); others raise CancelledError.
+        """
+        if (finished := self.output(service_id, name)) is not None:
+            return finished
+        self._crash.hit(name, Moment.BEFORE)
+        await self._begin(service_id, name, phase, despite_cancel)
+        self._crash.arm(name)
+        try:
+            output = await self._bounded(name, effect, deadline)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._end(service_id, name, Outcome.CANCELED, {}))
+            raise
+        except Fenced:
+            raise
+        except Exception as error:
+            await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})
+            raise
+        self._crash.hit(name, Moment.DURING)
+        await self._end(service_id, name, Outcome.DONE, output, completes)
+        self._crash.hit(name, Moment.AFTER)
+        return output
+
+    async def _bounded(self, name: StepName, effect: Effect, deadline: float) -> Output:
+        """Run the effect against the deadline of the deployment's own clock."""
+        work = asyncio.ensure_future(effect())
+        alarm = asyncio.ensure_future(self._clock.sleep(deadline))
+        try:
+            await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise StepFailed(f"step {name} did not end within {deadline:.0f} s")
+        finally:
+            for task in (work, alarm):
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(work, alarm, return_exceptions=True)
+
+    async def _begin(
+        self, service_id: str, name: StepName, phase: Phase | None, despite_cancel: bool
+    ) -> None:
+        earlier = self._steps.get((service_id, name))
+        if earlier is None:
+            self._ordinal += 1
+        step = Step(
+            deployment_id=self.deployment.id,
+            service_id=service_id,
+            name=name,
+            ordinal=earlier.ordinal if earlier else self._ordinal,
+            attempt=earlier.attempt + 1 if earlier else 1,
+            fence=self.deployment.fence,
+            started_at=self._clock.now(),
+        )
+        async with self._database.transaction() as tx:
+            if await self._own(tx) and not despite_cancel:
+                raise asyncio.CancelledError
+            await store.begin_step(tx, step)
+            if phase and service_id:
+                await self._advance(tx, service_id, phase)
+        self._steps[service_id, name] = step
+
+    async def _end(
+        self,
+        service_id: str,
+        name: StepName,
+        outcome: Outcome,
+        output: Output,
+        completes: InTransaction | None = None,
+    ) -> None:
+        text = msgspec.json.encode(output).decode()
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await self._own(tx)
+            await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
+            if completes:
+                await completes(tx, output)
+        begun = self._steps[service_id, name]
+        self._steps[service_id, name] = msgspec.structs.replace(
+            begun, outcome=outcome, output=text, finished_at=now
+        )
+
+    async def _own(self, tx: Transaction) -> bool:
+        """Raises Fenced unless we own it; tells whether a cancel is asked for."""
+        return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
+
+    async def advance(self, service_id: str, phase: Phase, reason: str = "", serving: str = "") -> None:
+        """Move a target along an arrow, and tell it."""
+        async with self._database.transaction() as tx:
+            await self._own(tx)
+            await self._advance(tx, service_id, phase, reason, serving)
+
+    async def _advance(
+        self, tx: Transaction, service_id: str, phase: Phase, reason: str = "", serving: str = ""
+    ) -> None:
+        target = self._targets[service_id]
+        if target.phase is phase and not reason:
+            return
+        self._targets[service_id] = await move_target(
+            tx, self.deployment, target, phase, self._clock, reason=reason, serving=serving
+        )
+
+    async def refresh(self) -> None:
+        """Read the targets again after somebody else (a cancel) moved them."""
+        for target in await store.targets(self._database.read, self.deployment.id):
+            self._targets[target.service_id] = target
+
+    async def amend(self, tx: Transaction, target: Target) -> None:
+        """Store facts about a target that are not progress."""
+        await store.put_target(tx, target)
+        self._targets[target.service_id] = target
+
+    async def complete(self, tx: Transaction, service_id: str) -> None:
+        """The target is done; part of a transaction of its last step."""
+        await self._advance(tx, service_id, Phase.DONE)
+
+    async def tell(self, service_id: str, step: str, lines: Iterable[tuple[Level, str]]) -> None:
+        """Append log lines, in one transaction."""
+        async with self._database.transaction() as tx:
+            await self._own(tx)
+            for level, line in lines:
+                await tell(tx, self.deployment, service_id, step, level, line, self._clock)
+
+
+async def move_target(
+    tx: Transaction,
+    deployment: Deployment,
+    target: Target,
+    phase: Phase,
+    clock: Clock,
+    *,
+    reason: str = "",
+    serving: str = "",
+) -> Target:
+    """Move a target along an arrow, store it and append the event that tells it; the new value."""
+    now = clock.now()
+    moved = msgspec.structs.replace(
+        target,
+        phase=advance(target.action, target.phase, phase),
+        reason=reason or target.reason,
+        serving=serving or target.serving,
+        started_at=target.started_at or (now if phase in _WORK else None),
+        finished_at=now if phase in _END else None,
+    )
+    await store.put_target(tx, moved)
+    level = Level.ERROR if phase in (Phase.FAILED, Phase.BUILD_FAILED) else Level.INFO
+    message = reason or f"{target.name}: {phase.replace('_', ' ')}"
+    await tell(tx, deployment, target.service_id, phase, level, message, clock, moved)
+    return moved
+
+
+async def tell(
+    tx: Transaction,
+    deployment: Deployment,
+    service_id: str,
+    step: str,
+    level: Level,
+    message: str,
+    clock: Clock,
+    moved: Target | None = None,
+) -> None:
+    """Append one event; `moved` makes it a change of progress."""
+    event = Event(
+        sequence=0,
+        deployment_id=deployment.id,
+        environment_id=deployment.environment_id,
+        service_id=service_id,
+        at=clock.now(),
+        level=level,
+        step=step,
+        message=message,
+        action=moved.action if moved else None,
+        phase=moved.phase if moved else None,
+    )
+    await store.put_event(tx, event)
+
+
+_WORK = frozenset({Phase.BUILDING, Phase.RUNNING, Phase.EXECUTING})
+_END = frozenset({Phase.DONE, Phase.FAILED, Phase.BUILD_FAILED, Phase.CANCELED})

@@ -1,0 +1,185 @@
+"""The queue of every environment: accept, claim, cancel, conclude; each one transaction.
+
+First in, first out; one deployment of an environment runs at a time. Nothing here touches the network,
+so an accepted request is visible to the next read, and no reader sees a deployment as ended while its
+successor waits unseen.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from refloat.clock import Clock
+from refloat.domain.deployment import Deployment, Request, Target
+from refloat.domain.errors import Invalid
+from refloat.domain.progress import Phase
+from refloat.domain.resources import Service, Stage
+from refloat.domain.revision import Level
+from refloat.execution.journal import move_target, tell
+from refloat.planning.plan import Plan, ServicePlan, StagePlan
+from refloat.store import deployments as store
+from refloat.store.database import Transaction
+
+_UNSTARTED = frozenset({Phase.ACCEPTED, Phase.QUEUED, Phase.WAITING})
+
+
+async def accept(
+    tx: Transaction,
+    deployment_id: str,
+    environment_id: str,
+    request: Request,
+    chosen: Sequence[tuple[Service, Stage]],
+    clock: Clock,
+) -> Deployment:
+    """Append to the environment's queue; every later read shows it."""
+    waiting = bool(await store.open_deployments(tx, environment_id))
+    deployment = Deployment(
+        id=deployment_id,
+        environment_id=environment_id,
+        request=request,
+        phase=Phase.ACCEPTED if waiting else Phase.QUEUED,
+        created_at=clock.now(),
+    )
+    await store.insert_deployment(tx, deployment)
+    for service, stage in chosen:
+        await store.put_target(tx, _first_target(deployment, service, stage))
+    await tell(tx, deployment, "", deployment.phase, Level.INFO, _words(request), clock)
+    return deployment
+
+
+def _words(request: Request) -> str:
+    what = "environment" if request.services is None else f"{len(request.services)} service(s)"
+    return f"{request.verb.lower()} of the {what} accepted, asked for by {request.triggered_by}"
+
+
+def _first_target(deployment: Deployment, service: Service, stage: Stage) -> Target:
+    return Target(
+        deployment_id=deployment.id,
+        service_id=service.id,
+        name=service.name,
+        kind=service.kind,
+        stage_id=stage.id,
+        stage_name=stage.name,
+        stage_position=stage.position,
+        action=deployment.action,
+        phase=deployment.phase,
+        commit_id=service.commit.id if service.commit else "",
+        commit_message=service.commit.message if service.commit else "",
+    )
+
+
+async def claim(
+    tx: Transaction, deployment: Deployment, owner: str, plan: Plan, snapshot: str, clock: Clock
+) -> Deployment | None:
+    """Make the head of a queue running under this owner, with its number and immutable plan.
+
+    None when somebody else was first. Targets follow the plan: services that came or went while the
+    request waited are added, or canceled.
+    """
+    number = await store.next_number(tx, deployment.environment_id)
+    won = await store.claim(
+        tx,
+        deployment.id,
+        owner=owner,
+        number=number,
+        phase=Phase.RUNNING,
+        plan=msgspec.json.encode(plan).decode(),
+        plan_hash=plan.hash,
+        snapshot=snapshot,
+        now=clock.now(),
+    )
+    if not won:
+        return None
+    claimed = await store.find_deployment(tx, deployment.id)
+    assert claimed is not None
+    await _follow_plan(tx, claimed, plan, clock)
+    await tell(tx, claimed, "", "claim", Level.INFO, f"deployment {number} begins, plan {plan.hash}", clock)
+    return claimed
+
+
+async def _follow_plan(tx: Transaction, deployment: Deployment, plan: Plan, clock: Clock) -> None:
+    known = {t.service_id: t for t in await store.targets(tx, deployment.id)}
+    for stage in plan.stages:
+        for service in stage.services:
+            target = known.pop(service.service_id, None)
+            await store.put_target(tx, _planned_target(deployment, stage, service, target))
+    for left_over in known.values():
+        await move_target(tx, deployment, left_over, Phase.CANCELED, clock, reason="not in the plan any more")
+
+
+def _planned_target(
+    deployment: Deployment, stage: StagePlan, service: ServicePlan, known: Target | None
+) -> Target:
+    return Target(
+        deployment_id=deployment.id,
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        stage_id=stage.stage_id,
+        stage_name=stage.name,
+        stage_position=stage.position,
+        action=service.action,
+        phase=Phase.QUEUED,
+        change=service.change,
+        commit_id=service.commit_id or "",
+        commit_message=known.commit_message if known else "",
+    )
+
+
+async def cancel(tx: Transaction, environment_id: str, clock: Clock) -> Deployment:
+    """Cancel what runs in the environment, or its next request if nothing runs; the deployment meant.
+
+    What has not begun is canceled at once, what is under way becomes canceling and is ended by its
+    owner. Doing it again changes nothing. Raises Invalid when there is nothing to cancel.
+    """
+    waiting = await store.open_deployments(tx, environment_id)
+    if not waiting:
+        raise Invalid("nothing to cancel: no deployment of this environment is waiting or running")
+    deployment = waiting[0]
+    if deployment.phase is Phase.CANCELING:
+        return deployment
+    await store.request_cancel(tx, deployment.id)
+    await tell(tx, deployment, "", "cancel", Level.WARNING, "cancel asked for", clock)
+    if deployment.owner is None:
+        await conclude(tx, deployment, Phase.CANCELED, "canceled before it began", clock)
+    else:
+        await store.set_phase(tx, deployment.id, Phase.CANCELING, "", clock.now())
+        await _cancel_targets(tx, deployment, clock)
+    return deployment
+
+
+async def _cancel_targets(tx: Transaction, deployment: Deployment, clock: Clock) -> None:
+    for target in await store.targets(tx, deployment.id):
+        if target.phase in _UNSTARTED:
+            await move_target(
+                tx, deployment, target, Phase.CANCELED, clock, reason="canceled before it began"
+            )
+        elif target.finished_at is None:
+            await move_target(tx, deployment, target, Phase.CANCELING, clock)
+
+
+async def conclude(tx: Transaction, deployment: Deployment, phase: Phase, reason: str, clock: Clock) -> None:
+    """End a deployment and show its successor as next, in one instant."""
+    for target in await store.targets(tx, deployment.id):
+        if target.finished_at is None:
+            following = Phase.CANCELED if phase is not Phase.DONE else Phase.DONE
+            await move_target(tx, deployment, target, following, clock, reason=reason)
+    await store.set_phase(tx, deployment.id, phase, reason, clock.now())
+    recap = f"deployment ended: {phase.replace('_', ' ')}" + (f", {reason}" if reason else "")
+    level = Level.INFO if phase is Phase.DONE else Level.ERROR
+    await tell(tx, deployment, "", RECAP, level, recap, clock)
+    await _promote(tx, deployment.environment_id, clock.now())
+
+
+RECAP = "recap"
+"""The step of the last line of every deployment."""
+
+
+async def _promote(tx: Transaction, environment_id: str, now: datetime) -> None:
+    successors = await store.open_deployments(tx, environment_id)
+    if not successors or successors[0].phase is not Phase.ACCEPTED:
+        return
+    await store.set_phase(tx, successors[0].id, Phase.QUEUED, "", now)
+    for target in await store.targets(tx, successors[0].id):
+        await store.put_target(tx, msgspec.structs.replace(target, phase=Phase.QUEUED))

@@ -1,0 +1,117 @@
+"""Waiting until a revision is ready, and asking whether it answers through its route."""
+
+from collections.abc import Sequence
+
+from refloat.clock import Clock
+from refloat.domain.errors import StepFailed
+from refloat.domain.resources import Probe, TcpCheck
+from refloat.domain.revision import Instance, InstanceState, Revision
+from refloat.engines.base import Engine
+from refloat.routers.base import Answer, Router
+
+BOOT_SECONDS = 120
+"""How long a service without a readiness probe may take to listen."""
+ALIVE_SECONDS = 1.0
+"""How long a service that listens nowhere must live to count as started."""
+VERIFY_SECONDS = 15.0
+_RESTARTS_ALLOWED = 2
+_NOT_RUNNABLE = (126, 127)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2
+_LAST_LINES = 20
+
+_LISTENS = Probe(tcp=TcpCheck(), initial_delay_seconds=BOOT_SECONDS, period_seconds=1, failure_threshold=1)
+
+
+class ReadinessWait:
+    """Watches the instances of one revision until all are ready, or one cannot become so."""
+
+    def __init__(self, engine: Engine, clock: Clock, revision: Revision, *, routed: bool) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._revision = revision
+        self._probe = revision.readiness or (_LISTENS if routed else None)
+
+    async def until_ready(self) -> None:
+        """Raises StepFailed with the reason and the last log lines."""
+        started = self._clock.monotonic()
+        pause, failures, successes, counted_at = _FIRST_PAUSE, 0, 0, started
+        while True:
+            instances = await self._instances()
+            await self._fail_if_dead(instances)
+            now = self._clock.monotonic()
+            complaint = await self._complaint(instances, now - started)
+            if not complaint:
+                successes += 1
+                if self._probe is None or successes >= self._probe.success_threshold:
+                    return
+            elif self._probe and now - started >= self._probe.initial_delay_seconds:
+                if failures == 0 or now - counted_at >= self._probe.period_seconds:
+                    failures, counted_at = failures + 1, now
+                if failures >= self._probe.failure_threshold:
+                    raise await self._failure(f"not ready: {complaint}")
+            await self._clock.sleep(pause)
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+    async def _instances(self) -> list[Instance]:
+        found = await self._engine.observe(self._revision.environment_id)
+        return [i for i in found if i.revision_key == self._revision.key]
+
+    async def _complaint(self, instances: Sequence[Instance], elapsed: float) -> str:
+        """Why it is not ready, or ""."""
+        if len(instances) < self._revision.instances:
+            return "not all instances were started"
+        if self._probe is None:
+            return "" if elapsed >= ALIVE_SECONDS and _all_run(instances) else "it has just been started"
+        for instance in instances:
+            if instance.state is not InstanceState.RUNNING:
+                return f"instance {instance.index} is {instance.state}"
+            if answer := await self._engine.check(instance, self._probe, self._probe.timeout_seconds):
+                return answer
+        return ""
+
+    async def _fail_if_dead(self, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            hopeless = instance.state is InstanceState.EXITED or instance.exit_code in _NOT_RUNNABLE
+            if hopeless or instance.restarts >= _RESTARTS_ALLOWED:
+                raise await self._failure(_died(instance, self._revision.command))
+
+    async def _failure(self, message: str) -> StepFailed:
+        lines = await self._engine.logs(self._revision.key, _LAST_LINES)
+        return StepFailed(message, log=tuple(line.text for line in lines))
+
+
+def _all_run(instances: Sequence[Instance]) -> bool:
+    return all(i.state is InstanceState.RUNNING for i in instances)
+
+
+def _died(instance: Instance, command: Sequence[str]) -> str:
+    if instance.exit_code in _NOT_RUNNABLE:
+        return f"its command cannot be run (exit code {instance.exit_code}): {' '.join(command)}"
+    return f"it ended with exit code {instance.exit_code} instead of serving"
+
+
+async def verify_route(
+    router: Router, clock: Clock, service_id: str, endpoints: Sequence[str], path: str, timeout: float
+) -> Answer:
+    """Ask through the public route until one of the endpoints itself answered below 500.
+
+    Raises StepFailed saying what the last answer was.
+    """
+    deadline = clock.monotonic() + VERIFY_SECONDS
+    pause = _FIRST_PAUSE
+    while True:
+        answer = await router.ask(service_id, path, timeout)
+        if answer.endpoint in endpoints and 0 < answer.status < 500:
+            return answer
+        if clock.monotonic() >= deadline:
+            raise StepFailed(f"not verified through its public route: {_refusal(answer, endpoints)}")
+        await clock.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _refusal(answer: Answer, endpoints: Sequence[str]) -> str:
+    if answer.endpoint in endpoints:
+        return f"it answered {answer.status}"
+    if answer.endpoint:
+        return "another revision answered; the route was not switched"
+    return answer.reason or f"the edge answered {answer.status}"

@@ -1,0 +1,127 @@
+"""The effective configuration of an environment at one instant: what plans compare and engines are given.
+
+Values are opened only here. The snapshot is sealed before it is stored; the comparable side holds
+names and keyed digests.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from refloat.domain.hosts import host_names
+from refloat.domain.resources import (
+    Environment,
+    Project,
+    Service,
+    Stage,
+    Variable,
+    VariableScope,
+)
+from refloat.domain.variables import Effective, builtins, effective
+from refloat.execution.platform import Platform
+from refloat.planning.wanted import Wanted, fields_of, is_routed
+from refloat.routers.base import Address
+from refloat.store import resources as store
+from refloat.store.database import Reader
+from refloat.store.sealing import Sealer
+
+Addresses = Mapping[str, Address]
+
+
+class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One service with its values, as a deployment will use it."""
+
+    service: Service
+    variables: dict[str, str]
+    files: dict[str, str]
+    secrets: tuple[str, ...]
+    """Values that must not be seen in logs."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All services of an environment by id."""
+
+    services: dict[str, ServiceSnapshot]
+
+    def seal(self, sealer: Sealer) -> str:
+        return sealer.seal(msgspec.json.encode(self).decode())
+
+
+def open_snapshot(sealed: str, sealer: Sealer) -> Snapshot:
+    """The snapshot that a claim stored."""
+    return msgspec.json.decode(sealer.open(sealed), type=Snapshot)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The same configuration twice: comparable without values, and with them."""
+
+    wanted: tuple[Wanted, ...]
+    snapshot: Snapshot
+
+
+async def reserve_addresses(
+    read: Reader, platform: Platform, environment: Environment, domain: str
+) -> dict[str, Address]:
+    """The stable address of every service of the environment; outside of any transaction."""
+    services = await store.services(read, environment.id)
+    hosts = host_names(environment.id, {s.id: s.name for s in services}, domain)
+    return {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in services}
+
+
+async def compile_environment(
+    read: Reader, sealer: Sealer, environment: Environment, addresses: Addresses
+) -> Compiled:
+    """Read everything that determines how the services run.
+
+    Raises Invalid naming the variable that cannot be resolved.
+    """
+    project = await store.get(read, Project, environment.parent)
+    services = await store.services(read, environment.id)
+    stages = {s.id: s for s in await store.children(read, Stage, environment.id)}
+    shared = (
+        await store.children(read, Variable, project.id),
+        await store.children(read, Variable, environment.id),
+    )
+    provided = builtins(environment, services, {k: (a.internal, a.url) for k, a in addresses.items()})
+    wanted: list[Wanted] = []
+    snapshots: dict[str, ServiceSnapshot] = {}
+    for service in services:
+        own = await store.children(read, Variable, service.id)
+        resolved = effective(provided, (*shared, own), sealer.open)
+        wanted.append(_wanted(service, stages[service.stage_id], resolved, sealer))
+        snapshots[service.id] = _snapshot(service, resolved)
+    return Compiled(wanted=tuple(wanted), snapshot=Snapshot(services=snapshots))
+
+
+def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], sealer: Sealer) -> Wanted:
+    digests = {
+        name: sealer.digest(f"{found.mount_path or ''}\0{found.value}")
+        for name, found in resolved.items()
+        if found.scope is not VariableScope.BUILT_IN
+    }
+    return Wanted(
+        service_id=service.id,
+        name=service.name,
+        kind=service.kind,
+        stage_id=stage.id,
+        stage_name=stage.name,
+        stage_position=stage.position,
+        is_skipped=service.is_skipped,
+        routed=is_routed(service),
+        stateful=bool(service.storage),
+        commit_id=service.commit.id if service.commit else None,
+        fields=fields_of(service, digests),
+    )
+
+
+def _snapshot(service: Service, resolved: Mapping[str, Effective]) -> ServiceSnapshot:
+    return ServiceSnapshot(
+        service=service,
+        variables={name: found.value for name, found in resolved.items() if found.mount_path is None},
+        files={found.mount_path: found.value for found in resolved.values() if found.mount_path},
+        secrets=tuple(
+            sorted({found.value for found in resolved.values() if found.is_secret and found.value})
+        ),
+    )

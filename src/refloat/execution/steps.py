@@ -1,0 +1,405 @@
+"""What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from refloat.builders.base import BuildRequest
+from refloat.clock import Clock
+from refloat.domain.deployment import Swap, Verb
+from refloat.domain.errors import StepFailed
+from refloat.domain.progress import Action, Phase
+from refloat.domain.revision import ALIVE, Artifact, Instance, Revision
+from refloat.execution import applied as applied_store
+from refloat.execution.applied import Applied, seal_revision
+from refloat.execution.journal import Journal, Output
+from refloat.execution.logs import StepLog
+from refloat.execution.platform import Platform
+from refloat.execution.readiness import BOOT_SECONDS, ReadinessWait, verify_route
+from refloat.execution.snapshot import ServiceSnapshot
+from refloat.planning.plan import Change, ServicePlan, StepName
+from refloat.planning.wanted import COMMIT
+from refloat.store import deployments as deployment_store
+from refloat.store import resources
+from refloat.store.database import Transaction
+from refloat.store.sealing import Sealer
+
+BUILD_SECONDS = 1800.0
+_ARTIFACT = "artifact"
+_ENDPOINTS = "endpoints"
+_MARK = "mark"
+
+_DEADLINES = {
+    StepName.BUILD: BUILD_SECONDS + 30,
+    StepName.EXECUTE: 600.0,
+    StepName.PREPARE: 60.0,
+    StepName.SWITCH: 15.0,
+    StepName.VERIFY: 60.0,
+    StepName.WITHDRAW: 15.0,
+    StepName.DESTROY: 60.0,
+    StepName.REVERT: 180.0,
+}
+_PHASES = {
+    StepName.BUILD: Phase.BUILDING,
+    StepName.PREPARE: Phase.RUNNING,
+    StepName.READY: Phase.RUNNING,
+    StepName.SWITCH: Phase.RUNNING,
+    StepName.VERIFY: Phase.RUNNING,
+    StepName.WITHDRAW: Phase.RUNNING,
+    StepName.DRAIN: Phase.RUNNING,
+    StepName.STOP: Phase.RUNNING,
+    StepName.DESTROY: Phase.RUNNING,
+}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the steps of one deployment work with. `drain_seconds` bounds the wait for requests in flight."""
+
+    platform: Platform
+    journal: Journal
+    sealer: Sealer
+    clock: Clock
+    drain_seconds: float = 30.0
+
+
+class ServiceSteps:
+    """The steps of one service in one deployment.
+
+    `before` is what was applied when the deployment was claimed; `snapshot` is absent for actions that
+    do not need configuration.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        plan: ServicePlan,
+        stage_position: int,
+        snapshot: ServiceSnapshot | None,
+        before: Applied | None,
+        fields: dict[str, str],
+    ) -> None:
+        self.plan = plan
+        self._means = means
+        self._stage_position = stage_position
+        self._snapshot = snapshot
+        self._before = before
+        self._fields = fields
+
+    @property
+    def service_id(self) -> str:
+        return self.plan.service_id
+
+    @property
+    def main(self) -> tuple[StepName, ...]:
+        """The steps that decide the outcome."""
+        return self.plan.steps[: len(self.plan.steps) - len(self.tail)]
+
+    @property
+    def tail(self) -> tuple[StepName, ...]:
+        """Steps after a verified switch: the old revision drains and stops, the outcome stands."""
+        if StepName.VERIFY not in self.plan.steps:
+            return ()
+        return self.plan.steps[self.plan.steps.index(StepName.VERIFY) + 1 :]
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything that runs or is routed may have been changed."""
+        changing = (StepName.PREPARE, StepName.SWITCH, StepName.WITHDRAW, StepName.DRAIN, StepName.STOP)
+        return any(self._means.journal.begun(self.service_id, name) for name in changing)
+
+    async def do(self, name: StepName, *, after_outcome: bool = False) -> None:
+        """Do one planned step."""
+        effect = getattr(self, f"_{name}")
+        completes = None if after_outcome else self._completion(name)
+        await self._means.journal.step(
+            self.service_id,
+            name,
+            effect,
+            self._deadline(name),
+            phase=None if after_outcome else self._phase(name),
+            completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
+            despite_cancel=after_outcome,
+        )
+
+    def _phase(self, name: StepName) -> Phase | None:
+        if name is StepName.EXECUTE:
+            return Phase.EXECUTING if self._artifact().release else None
+        return _PHASES.get(name)
+
+    def _deadline(self, name: StepName) -> float:
+        if name is StepName.READY:
+            probe = self._revision().readiness
+            if probe is None:
+                return BOOT_SECONDS + 30
+            per_try = probe.timeout_seconds + probe.period_seconds
+            return probe.initial_delay_seconds + per_try * probe.failure_threshold + 30
+        if name is StepName.DRAIN:
+            return self._means.drain_seconds + 15
+        if name in (StepName.STOP, StepName.DISCARD):
+            return self._grace() + 20
+        return _DEADLINES[name]
+
+    def _completion(self, name: StepName) -> Any:
+        """What is written together with the end of the last deciding step."""
+        if not self.main or name is not self.main[-1]:
+            return None
+        if self.plan.action is Action.STOP:
+            return self._record_stopped
+        if self.plan.action is Action.DELETE:
+            return self._record_removed
+        return self._record_applied
+
+    # -- values
+
+    def _artifact(self) -> Artifact:
+        if self.plan.action is Action.RESTART:
+            return self._old().artifact
+        output = self._means.journal.output(self.service_id, StepName.BUILD)
+        assert output is not None
+        return msgspec.convert(output[_ARTIFACT], Artifact)
+
+    def _old(self) -> Revision:
+        assert self._before is not None
+        return self._before.revision(self._means.sealer)
+
+    def _grace(self) -> float:
+        return self._old().grace_seconds if self._before else 10.0
+
+    @property
+    def new_key(self) -> str:
+        """The key of the revision this deployment makes."""
+        return f"{self.service_id}.{self._means.journal.deployment.number}"
+
+    def _revision(self) -> Revision:
+        deployment = self._means.journal.deployment
+        if self.plan.action is Action.RESTART:
+            return msgspec.structs.replace(
+                self._old(), key=self.new_key, deployment_id=deployment.id, fence=deployment.fence
+            )
+        assert self._snapshot is not None
+        service, artifact = self._snapshot.service, self._artifact()
+        return Revision(
+            key=self.new_key,
+            service_id=service.id,
+            environment_id=deployment.environment_id,
+            deployment_id=deployment.id,
+            fence=deployment.fence,
+            name=service.name,
+            artifact=artifact,
+            command=_command(service.entrypoint, service.arguments, artifact),
+            environment=self._snapshot.variables,
+            files=self._snapshot.files,
+            instances=max(1, service.min_running_instances),
+            cpu=service.cpu,
+            memory=service.memory,
+            readiness=service.healthchecks.readiness_probe,
+            liveness=service.healthchecks.liveness_probe,
+        )
+
+    async def _observed(self, key: str | None) -> tuple[Instance, ...]:
+        found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
+        return tuple(i for i in found if i.revision_key == key)
+
+    def _new_endpoints(self) -> tuple[str, ...]:
+        output = self._means.journal.output(self.service_id, StepName.PREPARE)
+        assert output is not None
+        return tuple(msgspec.convert(output[_ENDPOINTS], list[str]))
+
+    # -- effects
+
+    async def _build(self) -> Output:
+        assert self._snapshot is not None
+        service = self._snapshot.service
+        journal = self._means.journal
+        request = BuildRequest(
+            service_id=service.id,
+            environment_id=journal.deployment.environment_id,
+            deployment_id=journal.deployment.id,
+            name=service.name,
+            source=service.git,
+            commit_id=self._fields[COMMIT],
+            dockerfile_path=service.dockerfile_path,
+            timeout_seconds=BUILD_SECONDS,
+        )
+        async with StepLog(journal, self._means.clock, service.id, StepName.BUILD) as log:
+            artifact = await self._means.platform.builder.build(request, log)
+        return {_ARTIFACT: msgspec.to_builtins(artifact)}
+
+    async def _execute(self) -> Output:
+        artifact = self._artifact()
+        if not artifact.release:
+            return {"skipped": "no release command"}
+        revision, journal = self._revision(), self._means.journal
+        secrets = self._snapshot.secrets if self._snapshot else ()
+        async with StepLog(journal, self._means.clock, self.service_id, StepName.EXECUTE, secrets) as log:
+            code = await self._means.platform.engine.run(
+                revision, artifact.release, f"{revision.key}.release", log
+            )
+        if code:
+            raise StepFailed(f"the release command ended with exit code {code}")
+        return {"exit_code": code}
+
+    async def _prepare(self) -> Output:
+        instances = await self._means.platform.engine.prepare(self._revision())
+        return {_ENDPOINTS: [i.endpoint for i in instances]}
+
+    async def _ready(self) -> Output:
+        wait = ReadinessWait(
+            self._means.platform.engine, self._means.clock, self._revision(), routed=self.plan.routed
+        )
+        await wait.until_ready()
+        return {}
+
+    async def _switch(self) -> Output:
+        router = self._means.platform.router
+        mark = await router.mark(self.service_id)
+        if self.plan.routed:
+            await router.switch(self.service_id, self.new_key, self._new_endpoints())
+        return {_MARK: mark}
+
+    async def _verify(self) -> Output:
+        if self.plan.change is Change.SKIP:
+            endpoints = tuple(i.endpoint for i in await self._observed(self.plan.replaces))
+            readiness = self._old().readiness
+        else:
+            endpoints, readiness = self._new_endpoints(), self._revision().readiness
+        if not self.plan.routed:
+            return {"alive": len(endpoints)}
+        http = readiness.http if readiness else None
+        answer = await verify_route(
+            self._means.platform.router,
+            self._means.clock,
+            self.service_id,
+            endpoints,
+            http.path if http else "/",
+            readiness.timeout_seconds if readiness else 5,
+        )
+        return {"status": answer.status, "endpoint": answer.endpoint}
+
+    async def _withdraw(self) -> Output:
+        mark = await self._means.platform.router.mark(self.service_id)
+        await self._means.platform.router.switch(self.service_id, self.plan.replaces or "", ())
+        return {_MARK: mark}
+
+    async def _drain(self) -> Output:
+        router = self._means.platform.router
+        endpoints = tuple(i.endpoint for i in await self._observed(self.plan.replaces))
+        left = await router.drain(endpoints, self._means.drain_seconds) if self.plan.routed else 0
+        counts = await router.counts(self.service_id, self._mark())
+        swap = Swap(
+            served=counts.served if counts else None,
+            failed=counts.failed if counts else None,
+            undrained=left,
+        )
+        return {"swap": msgspec.to_builtins(swap)}
+
+    def _mark(self) -> str:
+        for name in (StepName.SWITCH, StepName.WITHDRAW):
+            if output := self._means.journal.output(self.service_id, name):
+                return str(output[_MARK])
+        return ""
+
+    async def _stop(self) -> Output:
+        if self.plan.replaces:
+            await self._means.platform.engine.stop(self.plan.replaces, self._grace())
+        return {}
+
+    async def _destroy(self) -> Output:
+        platform = self._means.platform
+        await platform.engine.destroy(self.service_id)
+        await platform.router.forget(self.service_id)
+        await platform.builder.forget(self.service_id)
+        return {}
+
+    # -- after a failure or a cancel
+
+    async def undo(self) -> str:
+        """Return to what was applied before, and end what this deployment started; the key that serves.
+
+        Called only when something was touched. Its own steps are journalled and survive a cancel.
+        """
+        journal = self._means.journal
+        revert = await journal.step(
+            self.service_id,
+            StepName.REVERT,
+            self._revert,
+            self._deadline(StepName.REVERT),
+            despite_cancel=True,
+        )
+        await journal.step(
+            self.service_id,
+            StepName.DISCARD,
+            self._discard,
+            self._deadline(StepName.DISCARD),
+            despite_cancel=True,
+        )
+        return str(revert["serving"])
+
+    async def _revert(self) -> Output:
+        router, before = self._means.platform.router, self._before
+        if before is None or not before.should_run:
+            await router.switch(self.service_id, "", ())
+            return {"serving": ""}
+        old = self._old()
+        deployment = self._means.journal.deployment
+        old = msgspec.structs.replace(old, fence=deployment.fence, deployment_id=deployment.id)
+        instances = [i for i in await self._observed(old.key) if i.state in ALIVE]
+        if len(instances) < old.instances:
+            instances = list(await self._means.platform.engine.prepare(old))
+            wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)
+            await wait.until_ready()
+        if before.routed:
+            await router.switch(self.service_id, old.key, tuple(i.endpoint for i in instances))
+        return {"serving": old.key}
+
+    async def _discard(self) -> Output:
+        if self.plan.action in (Action.DEPLOY, Action.RESTART) and self.plan.change is not Change.SKIP:
+            await self._means.platform.engine.stop(self.new_key, 5)
+        return {}
+
+    # -- records
+
+    async def _record_applied(self, tx: Transaction, _: Output) -> None:
+        if self.plan.change is not Change.SKIP:
+            await applied_store.put(tx, self._applied())
+        await self._means.journal.complete(tx, self.service_id)
+
+    def _applied(self) -> Applied:
+        deployment = self._means.journal.deployment
+        assert deployment.number is not None
+        fields = self._before.fields if self.plan.action is Action.RESTART and self._before else self._fields
+        return Applied(
+            service_id=self.service_id,
+            environment_id=deployment.environment_id,
+            revision_key=self.new_key,
+            fields=fields,
+            sealed=seal_revision(self._revision(), self._means.sealer),
+            routed=self.plan.routed,
+            stage_position=self._stage_position,
+            number=deployment.number,
+        )
+
+    async def _record_stopped(self, tx: Transaction, _: Output) -> None:
+        if self._before is not None:
+            await applied_store.put(tx, msgspec.structs.replace(self._before, should_run=False))
+        await self._means.journal.complete(tx, self.service_id)
+
+    async def _record_removed(self, tx: Transaction, _: Output) -> None:
+        await deployment_store.drop_applied(tx, self.service_id)
+        await self._means.journal.complete(tx, self.service_id)
+        if self._means.journal.deployment.request.verb is Verb.DELETE:
+            await resources.delete_tree(tx, self.service_id)
+
+    async def _count_swap(self, tx: Transaction, output: Output) -> None:
+        target = self._means.journal.target(self.service_id)
+        swap = msgspec.convert(output["swap"], Swap)
+        await self._means.journal.amend(tx, msgspec.structs.replace(target, swap=swap))
+
+
+def _command(entrypoint: str | None, arguments: tuple[str, ...], artifact: Artifact) -> tuple[str, ...]:
+    """The user's entrypoint and arguments, else the artifact's own command with the arguments appended."""
+    if entrypoint:
+        return (entrypoint, *arguments)
+    return (*artifact.web, *arguments)

@@ -1,0 +1,180 @@
+"""One verb engine: every action is a comparison of what is wanted with what is there.
+
+Pure and deterministic; each decision carries the fields that caused it.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from refloat.domain.deployment import Verb
+from refloat.domain.progress import Action
+from refloat.planning.plan import Change, Interruption, Omitted, Plan, ServicePlan, StagePlan, StepName
+from refloat.planning.wanted import Current, Wanted, differences, fingerprint, needs_build
+
+_S = StepName
+_SWAP = (_S.PREPARE, _S.READY, _S.SWITCH, _S.VERIFY)
+_RETIRE = (_S.DRAIN, _S.STOP)
+
+
+def plan(
+    environment_id: str,
+    verb: Verb,
+    wanted: Sequence[Wanted],
+    current: Mapping[str, Current],
+    services: Collection[str] | None = None,
+    expected: Mapping[str, float] | None = None,
+) -> Plan:
+    """What `verb` does to these services of the environment; all that it covers when none are named.
+
+    `expected` maps services to seconds an earlier deployment took.
+    """
+    chosen = [w for w in wanted if services is None or w.service_id in services]
+    reasons = {w.service_id: _omission(verb, w, current, named=services is not None) for w in chosen}
+    decide = _DECISIONS[verb.action]
+    planned = {
+        w.service_id: decide(w, current.get(w.service_id), (expected or {}).get(w.service_id))
+        for w in chosen
+        if not reasons[w.service_id]
+    }
+    omitted = [
+        Omitted(service_id=w.service_id, name=w.name, reason=reasons.get(w.service_id) or "not asked for")
+        for w in wanted
+        if w.service_id not in planned
+    ]
+    stages = _in_stages([w for w in chosen if w.service_id in planned], planned, verb.action)
+    return Plan(environment_id=environment_id, verb=verb, stages=stages, omitted=tuple(omitted))
+
+
+def _omission(verb: Verb, service: Wanted, current: Mapping[str, Current], *, named: bool) -> str:
+    """Why the verb leaves a service alone, or "". Naming a service overrides its skip flag."""
+    if service.is_skipped and not named and verb.action is not Action.DELETE:
+        return "skipped"
+    now = current.get(service.service_id)
+    if verb.action is Action.STOP and now is None:
+        return "never deployed"
+    if verb.action is Action.RESTART and (now is None or not now.should_run):
+        return "not running"
+    return ""
+
+
+def _in_stages(
+    chosen: Sequence[Wanted], planned: Mapping[str, ServicePlan], action: Action
+) -> tuple[StagePlan, ...]:
+    """Services grouped by stage. Stopping and deleting go backwards: dependants before what they use."""
+    backwards = action in (Action.STOP, Action.DELETE)
+    positions = sorted({w.stage_position for w in chosen}, reverse=backwards)
+    return tuple(_stage([w for w in chosen if w.stage_position == p], planned) for p in positions)
+
+
+def _stage(members: Sequence[Wanted], planned: Mapping[str, ServicePlan]) -> StagePlan:
+    ordered = sorted(members, key=lambda w: (w.name.casefold(), w.service_id))
+    return StagePlan(
+        stage_id=members[0].stage_id,
+        name=members[0].stage_name,
+        position=members[0].stage_position,
+        services=tuple(planned[w.service_id] for w in ordered),
+    )
+
+
+def _deploy(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    change, causes = _deploy_change(service, now)
+    return ServicePlan(
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        action=Action.DEPLOY,
+        change=change,
+        causes=causes,
+        steps=_deploy_steps(change, replaces=now is not None and now.should_run),
+        interruption=_interruption(change),
+        replaces=now.revision_key if now and (now.should_run or change is Change.SKIP) else None,
+        commit_id=service.commit_id,
+        fingerprint=fingerprint(service.fields),
+        routed=service.routed,
+        expected_seconds=expected,
+    )
+
+
+def _deploy_change(service: Wanted, now: Current | None) -> tuple[Change, tuple[str, ...]]:
+    if now is None:
+        return Change.START, ("never deployed",)
+    causes = differences(now.fields, service.fields)
+    if not now.should_run:
+        return Change.START, ("stopped", *causes)
+    if not causes:
+        return (Change.SKIP, ()) if now.runs else (Change.START, ("not running",))
+    if service.stateful:
+        return Change.RECREATE, causes
+    return (Change.REBUILD if needs_build(causes) else Change.REPLACE), causes
+
+
+def _deploy_steps(change: Change, *, replaces: bool) -> tuple[StepName, ...]:
+    if change is Change.SKIP:
+        return (_S.VERIFY,)
+    if change is Change.RECREATE:
+        return (_S.BUILD, _S.EXECUTE, _S.WITHDRAW, *_RETIRE, *_SWAP)
+    return (_S.BUILD, _S.EXECUTE, *_SWAP, *(_RETIRE if replaces else ()))
+
+
+def _interruption(change: Change) -> Interruption | None:
+    if change is Change.RECREATE:
+        return Interruption(reason="its storage can be used by one instance at a time")
+    return None
+
+
+def _restart(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    assert now is not None
+    recreate = service.stateful
+    return ServicePlan(
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        action=Action.RESTART,
+        change=Change.RECREATE if recreate else Change.RESTART,
+        causes=("restart asked for",),
+        steps=(_S.WITHDRAW, *_RETIRE, *_SWAP) if recreate else (*_SWAP, *_RETIRE),
+        interruption=_interruption(Change.RECREATE) if recreate else None,
+        replaces=now.revision_key,
+        commit_id=service.commit_id,
+        routed=service.routed,
+        expected_seconds=expected,
+    )
+
+
+def _stop(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    runs = now is not None and now.should_run
+    return ServicePlan(
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        action=Action.STOP,
+        change=Change.STOP if runs else Change.SKIP,
+        causes=() if runs else ("stopped already",),
+        steps=(_S.WITHDRAW, *_RETIRE) if runs else (),
+        interruption=Interruption(reason="it is stopped") if runs else None,
+        replaces=now.revision_key if now else None,
+        routed=service.routed,
+        expected_seconds=expected,
+    )
+
+
+def _delete(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    return ServicePlan(
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        action=Action.DELETE,
+        change=Change.REMOVE,
+        steps=(_S.WITHDRAW, *_RETIRE, _S.DESTROY) if now else (_S.DESTROY,),
+        interruption=Interruption(reason="it is removed with its data") if now else None,
+        replaces=now.revision_key if now else None,
+        routed=service.routed,
+        expected_seconds=expected,
+    )
+
+
+_DECISIONS: dict[Action, Callable[[Wanted, Current | None, float | None], ServicePlan]] = {
+    Action.DEPLOY: _deploy,
+    Action.RESTART: _restart,
+    Action.STOP: _stop,
+    Action.DELETE: _delete,
+}

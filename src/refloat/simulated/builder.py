@@ -1,0 +1,74 @@
+"""The simulated builder: any URL is a repository, its commits are hashes of its words."""
+
+import hashlib
+
+from refloat.builders.base import BuildRequest
+from refloat.clock import Clock
+from refloat.domain.errors import BuildFailed
+from refloat.domain.resources import Commit, GitSource
+from refloat.domain.revision import Artifact, Level, LogSink
+from refloat.simulated.script import VARIABLE, of_url
+from refloat.simulated.world import World
+
+_FOREVER = 10**9
+
+
+class SimulatedBuilder:
+    """Implements the builder port on a `World`."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        self._world = world
+        self._clock = clock
+
+    async def resolve(self, service_id: str, source: GitSource, commit_id: str | None = None) -> Commit:
+        if of_url(source.url).word("resolve", self._world.turn(service_id, "resolve")) == "fail":
+            raise BuildFailed(
+                f"branch {source.branch or 'main'} of {source.url} cannot be read: scripted to fail"
+            )
+        identifier = commit_id or _hash(f"{source.url} {source.branch}")
+        return Commit(
+            id=identifier, created_at=self._clock.now(), author="simulated", message="simulated commit"
+        )
+
+    async def commits(self, service_id: str, source: GitSource, limit: int) -> tuple[Commit, ...]:
+        return (await self.resolve(service_id, source),)[:limit]
+
+    async def build(self, request: BuildRequest, log: LogSink) -> Artifact:
+        script = of_url(request.source.url)
+        key = _hash(
+            f"{request.service_id} {request.source.url} {request.source.root_path} {request.commit_id}"
+        )
+        cached = key in self._world.artifacts
+        if not cached:
+            log(Level.INFO, f"building commit {request.commit_id[:8]}")
+            await self._work(request, script.word("build", self._world.turn(request.service_id, "build")))
+            self._world.artifacts.add(key)
+        return Artifact(
+            key=key,
+            location="",
+            web=("simulated",),
+            release=() if script.word("release") == "none" else ("release",),
+            environment={VARIABLE: script.text},
+            cached=cached,
+        )
+
+    async def _work(self, request: BuildRequest, word: str) -> None:
+        seconds = of_url(request.source.url).seconds("build_seconds")
+        self._world.building.add(request.service_id)
+        try:
+            await self._clock.sleep(min(_FOREVER if word == "hang" else seconds, request.timeout_seconds))
+        finally:
+            self._world.building.discard(request.service_id)
+        if word == "fail":
+            raise BuildFailed(
+                "the build failed: scripted to fail", log=("step 1 of 1", "error: scripted to fail")
+            )
+        if word == "hang":
+            raise BuildFailed(f"the build did not end within {request.timeout_seconds:.0f} s")
+
+    async def forget(self, service_id: str) -> None:
+        """Artifacts are hashes; nothing is kept."""
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

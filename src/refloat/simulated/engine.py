@@ -1,0 +1,126 @@
+"""The simulated engine: instances that take the scripted time and end the scripted way."""
+
+from refloat.clock import Clock
+from refloat.domain.errors import StepFailed
+from refloat.domain.resources import Probe
+from refloat.domain.revision import (
+    Capabilities,
+    Instance,
+    InstanceState,
+    Level,
+    LogLine,
+    LogSink,
+    Revision,
+)
+from refloat.simulated.world import Running, World, script_of_revision
+
+_FOREVER = 10**9
+
+
+class SimulatedEngine:
+    """Implements the engine port on a `World`."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        self._world = world
+        self._clock = clock
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            kind="simulated",
+            service_kinds=("application",),
+            isolation=True,
+            limits=True,
+            notes=("runs nothing",),
+        )
+
+    async def prepare(self, revision: Revision) -> tuple[Instance, ...]:
+        self._world.guard(revision)
+        known = self._world.running.get(revision.key)
+        if known is None or known.stopped:
+            self._start(revision)
+        return self._instances(self._world.running[revision.key])
+
+    def _start(self, revision: Revision) -> None:
+        script = script_of_revision(revision)
+        boot = script.word("boot", self._world.turn(revision.service_id, "boot"))
+        running = Running(revision, script, boot, self._clock.monotonic())
+        running.log.append(self._line(f"{revision.name} starts"))
+        if boot == "exit":
+            running.log.append(self._line("cannot start: scripted to exit"))
+        self._world.running[revision.key] = running
+
+    def _line(self, text: str) -> LogLine:
+        return LogLine(at=self._clock.now(), stream="out", text=text)
+
+    def _instances(self, running: Running) -> tuple[Instance, ...]:
+        revision = running.revision
+        return tuple(
+            Instance(
+                revision_key=revision.key,
+                service_id=revision.service_id,
+                environment_id=revision.environment_id,
+                deployment_id=revision.deployment_id,
+                index=index,
+                state=self._state(running),
+                endpoint=f"{revision.key}/{index}",
+                exit_code=1 if self._state(running) is InstanceState.EXITED else None,
+            )
+            for index in range(revision.instances)
+        )
+
+    def _state(self, running: Running) -> InstanceState:
+        if self._clock.monotonic() - running.started < running.script.seconds("boot_seconds"):
+            return InstanceState.STARTING
+        return InstanceState.EXITED if running.boot == "exit" else InstanceState.RUNNING
+
+    async def observe(self, environment_id: str | None = None) -> tuple[Instance, ...]:
+        return tuple(
+            instance
+            for running in self._world.running.values()
+            if not running.stopped and environment_id in (None, running.revision.environment_id)
+            for instance in self._instances(running)
+        )
+
+    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> int:
+        self._world.guard(revision)
+        if key in self._world.runs:
+            return self._world.runs[key]
+        script = script_of_revision(revision)
+        word = script.word("release", self._world.turn(revision.service_id, "release"))
+        log(Level.INFO, f"running {' '.join(argv)}")
+        self._world.executing.add(key)
+        try:
+            await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
+        finally:
+            self._world.executing.discard(key)
+        return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
+
+    async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
+        running = self._world.running.get(instance.revision_key)
+        if running is None or running.stopped or self._state(running) is not InstanceState.RUNNING:
+            return "nothing listens"
+        return "no answer" if running.boot == "hang" else ""
+
+    async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
+        running = self._world.running.get(revision_key)
+        return tuple(running.log[-tail:]) if running else ()
+
+    async def stop(self, revision_key: str, grace_seconds: float) -> None:
+        running = self._world.running.get(revision_key)
+        if running is None or running.stopped:
+            return
+        word = running.script.word("stop", self._world.turn(running.revision.service_id, "stop"))
+        await self._clock.sleep(_FOREVER if word == "hang" else running.script.seconds("stop_seconds"))
+        if word == "fail":
+            raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
+        running.stopped = True
+
+    async def destroy(self, service_id: str) -> None:
+        if (
+            self._world.script_of(service_id).word("destroy", self._world.turn(service_id, "destroy"))
+            == "fail"
+        ):
+            raise StepFailed("the service cannot be removed: scripted to fail")
+        for key, running in list(self._world.running.items()):
+            if running.revision.service_id == service_id:
+                del self._world.running[key]

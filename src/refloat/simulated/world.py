@@ -1,0 +1,57 @@
+"""The state of a simulated cluster: what runs and what answers. It outlives control planes of a test."""
+
+from dataclasses import dataclass, field
+
+from refloat.domain.errors import Fenced
+from refloat.domain.revision import LogLine, Revision
+from refloat.simulated.script import VARIABLE, Script
+
+
+@dataclass
+class Running:
+    """One revision that was started."""
+
+    revision: Revision
+    script: Script
+    boot: str
+    started: float
+    stopped: bool = False
+    log: list[LogLine] = field(default_factory=list)
+
+
+@dataclass
+class World:
+    """Everything the three simulated adapters share."""
+
+    running: dict[str, Running] = field(default_factory=dict)
+    routes: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    reserved: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    artifacts: set[str] = field(default_factory=set)
+    runs: dict[str, int] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)
+    turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    building: set[str] = field(default_factory=set)
+    executing: set[str] = field(default_factory=set)
+
+    def turn(self, service_id: str, key: str) -> int:
+        """How often this was asked before, counting this time."""
+        count = self.turns.get((service_id, key), 0)
+        self.turns[service_id, key] = count + 1
+        return count
+
+    def guard(self, revision: Revision) -> None:
+        """Refuse an older owner; remember the newest."""
+        if revision.fence < self.fences.get(revision.deployment_id, 0):
+            raise Fenced(f"deployment {revision.deployment_id} has a newer owner")
+        self.fences[revision.deployment_id] = revision.fence
+
+    def script_of(self, service_id: str) -> Script:
+        """The script of the newest revision of a service."""
+        found = [r.script for r in self.running.values() if r.revision.service_id == service_id]
+        return found[-1] if found else Script()
+
+
+def script_of_revision(revision: Revision) -> Script:
+    """The user's variable, else what the builder carried over from the source."""
+    return Script(revision.environment.get(VARIABLE) or revision.artifact.environment.get(VARIABLE, ""))
