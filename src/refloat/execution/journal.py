@@ -61,6 +61,15 @@ class Journal:
             return None
         return msgspec.json.decode(step.output, type=dict[str, object])
 
+    def failure(self, service_id: str) -> str:
+        """Why a service failed, if its undoing was begun already (by a former owner); else ""."""
+        if not self.begun(service_id, StepName.REVERT):
+            return ""
+        failed = [
+            s for s in self._steps.values() if s.service_id == service_id and s.outcome is Outcome.FAILED
+        ]
+        return str(msgspec.json.decode(failed[0].output).get("error")) if failed else ""
+
     def begun(self, service_id: str, name: StepName) -> bool:
         """Whether a step was ever begun."""
         return (service_id, name) in self._steps
@@ -133,7 +142,7 @@ class Journal:
             started_at=self._clock.now(),
         )
         async with self._database.transaction() as tx:
-            if await self._own(tx) and not despite_cancel:
+            if await self.own(tx) and not despite_cancel:
                 raise asyncio.CancelledError
             await store.begin_step(tx, step)
             if phase and service_id:
@@ -151,7 +160,7 @@ class Journal:
         text = msgspec.json.encode(output).decode()
         now = self._clock.now()
         async with self._database.transaction() as tx:
-            await self._own(tx)
+            await self.own(tx)
             await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
             if completes:
                 await completes(tx, output)
@@ -160,14 +169,14 @@ class Journal:
             begun, outcome=outcome, output=text, finished_at=now
         )
 
-    async def _own(self, tx: Transaction) -> bool:
+    async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
 
     async def advance(self, service_id: str, phase: Phase, reason: str = "", serving: str = "") -> None:
         """Move a target along an arrow, and tell it."""
         async with self._database.transaction() as tx:
-            await self._own(tx)
+            await self.own(tx)
             await self._advance(tx, service_id, phase, reason, serving)
 
     async def _advance(
@@ -197,7 +206,7 @@ class Journal:
     async def tell(self, service_id: str, step: str, lines: Iterable[tuple[Level, str]]) -> None:
         """Append log lines, in one transaction."""
         async with self._database.transaction() as tx:
-            await self._own(tx)
+            await self.own(tx)
             for level, line in lines:
                 await tell(tx, self.deployment, service_id, step, level, line, self._clock)
 

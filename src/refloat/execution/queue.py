@@ -155,7 +155,7 @@ async def _cancel_targets(tx: Transaction, deployment: Deployment, clock: Clock)
             await move_target(
                 tx, deployment, target, Phase.CANCELED, clock, reason="canceled before it began"
             )
-        elif target.finished_at is None:
+        elif target.finished_at is None and target.phase is not Phase.CANCELING:
             await move_target(tx, deployment, target, Phase.CANCELING, clock)
 
 
@@ -170,6 +170,15 @@ async def conclude(tx: Transaction, deployment: Deployment, phase: Phase, reason
     level = Level.INFO if phase is Phase.DONE else Level.ERROR
     await tell(tx, deployment, "", RECAP, level, recap, clock)
     await _promote(tx, deployment.environment_id, clock.now())
+
+
+async def fail_all(tx: Transaction, deployment: Deployment, reason: str, clock: Clock) -> None:
+    """End a deployment that cannot go on; all its services that have not ended fail with the reason."""
+    for target in await store.targets(tx, deployment.id):
+        if target.finished_at is None:
+            failed = Phase.BUILD_FAILED if target.phase is Phase.BUILDING else Phase.FAILED
+            await move_target(tx, deployment, target, failed, clock, reason=reason)
+    await conclude(tx, deployment, Phase.FAILED, reason, clock)
 
 
 RECAP = "recap"

@@ -19,6 +19,7 @@ from refloat.domain.resources import (
     VariableScope,
 )
 from refloat.domain.variables import Effective, builtins, effective
+from refloat.execution.applied import Applied, of_environment
 from refloat.execution.platform import Platform
 from refloat.planning.wanted import Wanted, fields_of, is_routed
 from refloat.routers.base import Address
@@ -40,9 +41,11 @@ class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All services of an environment by id."""
+    """All services of an environment by id: as wanted, and as they were applied at that instant."""
 
     services: dict[str, ServiceSnapshot]
+    fields: dict[str, dict[str, str]]
+    before: dict[str, Applied]
 
     def seal(self, sealer: Sealer) -> str:
         return sealer.seal(msgspec.json.encode(self).decode())
@@ -92,7 +95,12 @@ async def compile_environment(
         resolved = effective(provided, (*shared, own), sealer.open)
         wanted.append(_wanted(service, stages[service.stage_id], resolved, sealer))
         snapshots[service.id] = _snapshot(service, resolved)
-    return Compiled(wanted=tuple(wanted), snapshot=Snapshot(services=snapshots))
+    snapshot = Snapshot(
+        services=snapshots,
+        fields={w.service_id: w.fields for w in wanted},
+        before=await of_environment(read, environment.id),
+    )
+    return Compiled(wanted=tuple(wanted), snapshot=snapshot)
 
 
 def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], sealer: Sealer) -> Wanted:

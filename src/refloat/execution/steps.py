@@ -92,6 +92,11 @@ class ServiceSteps:
         return self.plan.service_id
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that logs must not show."""
+        return self._snapshot.secrets if self._snapshot else ()
+
+    @property
     def main(self) -> tuple[StepName, ...]:
         """The steps that decide the outcome."""
         return self.plan.steps[: len(self.plan.steps) - len(self.tail)]
@@ -232,8 +237,9 @@ class ServiceSteps:
         if not artifact.release:
             return {"skipped": "no release command"}
         revision, journal = self._revision(), self._means.journal
-        secrets = self._snapshot.secrets if self._snapshot else ()
-        async with StepLog(journal, self._means.clock, self.service_id, StepName.EXECUTE, secrets) as log:
+        async with StepLog(
+            journal, self._means.clock, self.service_id, StepName.EXECUTE, self.secrets
+        ) as log:
             code = await self._means.platform.engine.run(
                 revision, artifact.release, f"{revision.key}.release", log
             )

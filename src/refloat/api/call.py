@@ -1,0 +1,51 @@
+"""What a route is given besides its parameters: who asks, and the world."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from refloat.control import access
+from refloat.control.access import Operation, R
+from refloat.control.context import Context
+from refloat.domain.deployment import Principal
+from refloat.domain.errors import Invalid
+from refloat.domain.resources import Service
+from refloat.store.database import Reader
+
+Http = Request[Any, Any, Any]
+Body = dict[str, Any]
+T = Any
+
+
+class Call:
+    """One authenticated request."""
+
+    def __init__(self, request: Http) -> None:
+        self._request = request
+        self.context: Context = request.app.state.context
+        self.principal: Principal = request.scope["state"]["principal"]
+
+    @property
+    def read(self) -> Reader:
+        return self.context.database.read
+
+    async def reach(self, kind: type[R], resource_id: str, operation: Operation = Operation.VIEW) -> R:
+        """The resource, if this caller may do this to it; see `access.reach`."""
+        return await access.reach(self.read, self.principal, kind, resource_id, operation)
+
+    async def reach_service(self, service_id: str, operation: Operation = Operation.VIEW) -> Service:
+        """The service of whichever kind."""
+        return await access.reach_service(self.read, self.principal, service_id, operation)
+
+    async def optional_body(self, kind: type[T]) -> T:
+        """The body of a call that may come without one; an empty one is all defaults."""
+        raw = await self._request.body()
+        if not raw.strip():
+            raw = b"{}"
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error).replace("`", "")) from None
+        except msgspec.DecodeError:
+            raise Invalid("the body is not valid JSON") from None

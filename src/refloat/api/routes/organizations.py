@@ -1,0 +1,171 @@
+"""Organizations, projects and clusters."""
+
+import msgspec
+from litestar import delete, get, post, put
+
+from refloat.api import shapes
+from refloat.api.call import Body, Call, Http
+from refloat.control import organizations as control
+from refloat.control.access import Operation
+from refloat.domain.resources import Cluster, ClusterKind, Environment, Organization, Project
+from refloat.store import resources as store
+
+
+class OrganizationInput(msgspec.Struct, kw_only=True):
+    name: str
+    plan: str | None = None
+    description: str | None = None
+    website_url: str | None = None
+    repository: str | None = None
+    logo_url: str | None = None
+    icon_url: str | None = None
+    admin_emails: list[str] | None = None
+
+
+class ProjectInput(msgspec.Struct, kw_only=True):
+    name: str
+    description: str | None = None
+
+
+class ClusterInput(msgspec.Struct, kw_only=True):
+    """`refloat_kind` is ours; the published fields for clouds are accepted and mean nothing here."""
+
+    name: str
+    region: str = "on-premise"
+    refloat_kind: ClusterKind = ClusterKind.LOCAL
+
+
+@get("/organization")
+async def list_organizations(request: Http) -> Body:
+    call = Call(request)
+    everything = await store.everything(call.read, Organization)
+    own = [o for o in everything if call.principal.organization_id in (None, o.id)]
+    return shapes.listed([shapes.organization(o) for o in own])
+
+
+@post("/organization")
+async def create_organization(request: Http, data: OrganizationInput) -> Body:
+    call = Call(request)
+    made = await control.create_organization(call.context, call.principal, data.name, data.description)
+    return shapes.organization(made)
+
+
+@get("/organization/{organization_id:str}")
+async def get_organization(request: Http, organization_id: str) -> Body:
+    return shapes.organization(await Call(request).reach(Organization, organization_id))
+
+
+@put("/organization/{organization_id:str}")
+async def edit_organization(request: Http, organization_id: str, data: OrganizationInput) -> Body:
+    call = Call(request)
+    current = await call.reach(Organization, organization_id, Operation.ADMINISTER)
+    edited = msgspec.structs.replace(
+        current,
+        name=control.checked_name(data.name),
+        description=data.description,
+        website_url=data.website_url,
+        repository=data.repository,
+        logo_url=data.logo_url,
+        icon_url=data.icon_url,
+        admin_emails=tuple(data.admin_emails) if data.admin_emails is not None else None,
+        updated_at=call.context.clock.now(),
+    )
+    async with call.context.database.transaction() as tx:
+        await store.replace_resource(tx, edited)
+    return shapes.organization(edited)
+
+
+async def _project(call: Call, project: Project) -> Body:
+    return shapes.project(project, len(await store.children(call.read, Environment, project.id)))
+
+
+@get("/organization/{organization_id:str}/project")
+async def list_projects(request: Http, organization_id: str) -> Body:
+    call = Call(request)
+    organization = await call.reach(Organization, organization_id)
+    projects = await store.children(call.read, Project, organization.id)
+    return shapes.listed([await _project(call, p) for p in projects])
+
+
+@post("/organization/{organization_id:str}/project", status_code=200)
+async def create_project(request: Http, organization_id: str, data: ProjectInput) -> Body:
+    call = Call(request)
+    organization = await call.reach(Organization, organization_id, Operation.MANAGE)
+    made = await control.create_project(call.context, organization, data.name, data.description)
+    return await _project(call, made)
+
+
+@get("/project/{project_id:str}")
+async def get_project(request: Http, project_id: str) -> Body:
+    call = Call(request)
+    return await _project(call, await call.reach(Project, project_id))
+
+
+@put("/project/{project_id:str}")
+async def edit_project(request: Http, project_id: str, data: ProjectInput) -> Body:
+    call = Call(request)
+    current = await call.reach(Project, project_id, Operation.MANAGE)
+    edited = msgspec.structs.replace(
+        current,
+        name=control.checked_name(data.name),
+        description=data.description,
+        updated_at=call.context.clock.now(),
+    )
+    async with call.context.database.transaction() as tx:
+        await store.replace_resource(tx, edited)
+    return await _project(call, edited)
+
+
+@delete("/project/{project_id:str}")
+async def delete_project(request: Http, project_id: str) -> None:
+    call = Call(request)
+    await control.delete_project(
+        call.context, await call.reach(Project, project_id, Operation.ADMINISTER)
+    )
+
+
+@get("/organization/{organization_id:str}/cluster")
+async def list_clusters(request: Http, organization_id: str) -> Body:
+    call = Call(request)
+    organization = await call.reach(Organization, organization_id)
+    clusters = await store.children(call.read, Cluster, organization.id)
+    return shapes.listed([shapes.cluster(c) for c in clusters])
+
+
+@post("/organization/{organization_id:str}/cluster")
+async def create_cluster(request: Http, organization_id: str, data: ClusterInput) -> Body:
+    call = Call(request)
+    organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
+    made = await control.create_cluster(
+        call.context, organization, data.name, data.refloat_kind, data.region
+    )
+    return shapes.cluster(made)
+
+
+@get("/organization/{organization_id:str}/cluster/status")
+async def cluster_statuses(request: Http, organization_id: str) -> Body:
+    call = Call(request)
+    organization = await call.reach(Organization, organization_id)
+    clusters = await store.children(call.read, Cluster, organization.id)
+    return shapes.listed(
+        [
+            {"cluster_id": c.id, "status": "DEPLOYED", "is_deployed": True, "reason": "UNSPECIFIED"}
+            for c in clusters
+        ]
+    )
+
+
+ROUTES = (
+    list_organizations,
+    create_organization,
+    get_organization,
+    edit_organization,
+    list_projects,
+    create_project,
+    get_project,
+    edit_project,
+    delete_project,
+    list_clusters,
+    create_cluster,
+    cluster_statuses,
+)

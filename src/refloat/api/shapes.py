@@ -1,0 +1,263 @@
+"""Published bodies of configured resources. Every required key is always present."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from refloat.api.statuses import timestamp
+from refloat.domain.resources import (
+    ApiToken,
+    Application,
+    Cluster,
+    Environment,
+    Organization,
+    Project,
+    Resource,
+    Service,
+    Stage,
+    Variable,
+    VariableScope,
+)
+from refloat.routers.base import Address
+
+Body = dict[str, Any]
+
+
+def base(resource: Resource) -> Body:
+    """Id and times; clients dereference `updated_at` without looking."""
+    return {
+        "id": resource.id,
+        "created_at": timestamp(resource.created_at),
+        "updated_at": timestamp(resource.updated_at),
+    }
+
+
+def listed(items: list[Body]) -> Body:
+    """Lists are never bare."""
+    return {"results": items}
+
+
+def organization(it: Organization) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "plan": it.plan,
+        "description": it.description,
+        "website_url": it.website_url,
+        "repository": it.repository,
+        "logo_url": it.logo_url,
+        "icon_url": it.icon_url,
+        "admin_emails": it.admin_emails,
+        "billing_deployment_restriction": None,
+    }
+
+
+def project(it: Project, environments: int) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "description": it.description,
+        "organization": {"id": it.parent},
+        "associated_environments_count": environments,
+    }
+
+
+def cluster(it: Cluster) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "organization": {"id": it.parent},
+        "description": it.description or "",
+        "region": it.region,
+        "cloud_provider": "ON_PREMISE",
+        "kubernetes": "SELF_MANAGED",
+        "status": "DEPLOYED",
+        "deployment_status": "UP_TO_DATE",
+        "is_default": it.is_default,
+        "production": False,
+        "version": it.runs_on,
+        "refloat_kind": it.runs_on,
+    }
+
+
+def environment(it: Environment, organization_id: str, of: Cluster) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "organization": {"id": organization_id},
+        "project": {"id": it.parent},
+        "last_updated_by": it.last_updated_by,
+        "cloud_provider": {"provider": "ON_PREMISE", "cluster": of.region},
+        "mode": it.mode,
+        "cluster_id": it.cluster_id,
+        "cluster_name": of.name,
+        "expires_at": None,
+    }
+
+
+def stage(it: Stage, services: list[Service]) -> Body:
+    return {
+        **base(it),
+        "environment": {"id": it.parent},
+        "name": it.name,
+        "description": it.description or "",
+        "deployment_order": it.position,
+        "services": [
+            {
+                **base(s),
+                "service_id": s.id,
+                "service_type": s.kind.upper(),
+                "is_skipped": s.is_skipped,
+            }
+            for s in services
+            if s.stage_id == it.id
+        ],
+    }
+
+
+def application(it: Application) -> Body:
+    """`Application`; the maximum of GPUs is misspelt by contract."""
+    return {
+        **base(it),
+        "environment": {"id": it.parent},
+        "name": it.name,
+        "description": it.description or "",
+        "icon_uri": it.icon_uri,
+        "service_type": "APPLICATION",
+        "git_repository": _git(it),
+        "build_mode": it.build_mode,
+        "dockerfile_path": it.dockerfile_path,
+        "cpu": it.cpu,
+        "memory": it.memory,
+        "gpu": 0,
+        "maximum_cpu": 64000,
+        "maximum_memory": 262144,
+        "maximun_gpu": 0,
+        "min_running_instances": it.min_running_instances,
+        "max_running_instances": it.max_running_instances,
+        "healthchecks": msgspec.to_builtins(it.healthchecks),
+        "auto_preview": it.auto_preview,
+        "auto_deploy": it.auto_deploy,
+        "ports": [msgspec.to_builtins(p) for p in it.ports],
+        "storage": [msgspec.to_builtins(s) for s in it.storage],
+        "arguments": list(it.arguments),
+        "entrypoint": it.entrypoint or "",
+        "annotations_groups": [],
+        "labels_groups": [],
+    }
+
+
+def _git(it: Application) -> Body:
+    owner, name = _owner_and_name(it.git.url)
+    commit = it.commit
+    body = {
+        "url": it.git.url,
+        "owner": owner,
+        "name": name,
+        "branch": it.git.branch,
+        "root_path": it.git.root_path,
+        "provider": it.git.provider or "GITHUB",
+        "has_access": True,
+        "git_token_id": it.git.git_token_id,
+        "deployed_commit_id": commit.id if commit else None,
+        "deployed_commit_contributor": commit.author if commit else None,
+        "deployed_commit_tag": commit.tag if commit else None,
+    }
+    if commit and commit.created_at:
+        body["deployed_commit_date"] = timestamp(commit.created_at)
+    return body
+
+
+def _owner_and_name(url: str) -> tuple[str, str]:
+    parts = [p for p in urlsplit(url).path.removesuffix(".git").replace(":", "/").split("/") if p]
+    return ("/".join(parts[:-1]) or "local"), (parts[-1] if parts else "repository")
+
+
+def link(service: Service, address: Address) -> Body:
+    port = urlsplit(address.url).port or 80
+    return {
+        "service_id": service.id,
+        "service_type": service.kind.upper(),
+        "url": address.url,
+        "internal_port": service.ports[0].internal_port if service.ports else port,
+        "external_port": port,
+        "is_qovery_domain": True,
+        "is_default": True,
+        "refloat_internal": address.internal,
+    }
+
+
+def variable(it: Variable, value: str | None, target: Variable | None, owner: Service | None) -> Body:
+    """`VariableResponse`, which also satisfies the older environment variable and secret bodies."""
+    return {
+        **base(it),
+        "key": it.name,
+        "value": None if it.is_secret else value or "",
+        "mount_path": it.mount_path,
+        "description": it.description,
+        "scope": it.scope,
+        "variable_type": it.variable_type,
+        "is_secret": it.is_secret,
+        "enable_interpolation_in_file": it.enable_interpolation_in_file,
+        "owned_by": "QOVERY",
+        "aliased_variable": _reference(it, target, "ALIAS", value),
+        "overridden_variable": _reference(it, target, "OVERRIDE", value),
+        "service_id": owner.id if owner else None,
+        "service_name": owner.name if owner else None,
+        "service_type": owner.kind.upper() if owner else None,
+    }
+
+
+def _reference(it: Variable, target: Variable | None, kind: str, value: str | None) -> Body | None:
+    if it.variable_type != kind or target is None:
+        return None
+    return {
+        "id": target.id,
+        "key": target.name,
+        "value": None if target.is_secret else value,
+        "mount_path": target.mount_path or "",
+        "scope": target.scope,
+        "variable_type": target.variable_type,
+    }
+
+
+def built_in(key: str, value: str, resource_id: str, of: Resource) -> Body:
+    """A built-in variable has no document; its id is derived from its key."""
+    return {
+        **base(of),
+        "id": resource_id,
+        "key": key,
+        "value": value,
+        "mount_path": None,
+        "description": None,
+        "scope": VariableScope.BUILT_IN,
+        "variable_type": "BUILT_IN",
+        "is_secret": False,
+        "enable_interpolation_in_file": False,
+        "owned_by": "QOVERY",
+        "aliased_variable": None,
+        "overridden_variable": None,
+        "service_id": None,
+        "service_name": None,
+        "service_type": None,
+    }
+
+
+def api_token(it: ApiToken) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "description": it.description or "",
+        "role_name": it.role,
+        "role_id": ROLE_IDS[it.role],
+    }
+
+
+ROLE_IDS = {
+    "viewer": "00000000-0000-4000-8000-000000000001",
+    "deployer": "00000000-0000-4000-8000-000000000002",
+    "manager": "00000000-0000-4000-8000-000000000003",
+    "admin": "00000000-0000-4000-8000-000000000004",
+}
+"""Roles are built in; clients know them by id."""

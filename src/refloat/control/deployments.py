@@ -1,0 +1,192 @@
+"""Use cases of deployments: ask for one, read its plan beforehand, cancel it.
+
+One path for every verb and every client. Accepting touches no network; what cannot succeed is refused
+here, what depends on the moment of execution is not.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from refloat.control.context import Context
+from refloat.domain.deployment import Deployment, Principal, Request, Target, Verb
+from refloat.domain.errors import Conflict, Invalid, NotFound
+from refloat.domain.ids import execution_number
+from refloat.domain.progress import Action, Phase
+from refloat.domain.resources import Commit, Environment, Service, Stage
+from refloat.execution import queue
+from refloat.execution.applied import of_environment
+from refloat.execution.snapshot import compile_environment, reserve_addresses
+from refloat.execution.worker import observe, plan_for, platform_of
+from refloat.planning.plan import Plan
+from refloat.store import deployments as store
+from refloat.store import resources
+from refloat.store.database import Transaction
+
+
+async def request(
+    context: Context,
+    principal: Principal,
+    environment: Environment,
+    verb: Verb,
+    *,
+    services: Sequence[str] | None = None,
+    versions: Mapping[str, str] | None = None,
+    plan_hash: str | None = None,
+) -> Deployment | None:
+    """Append a deployment to the environment's queue and wake the worker.
+
+    `services` None means all the verb covers. `versions` pins commits, for good, at acceptance. With
+    `plan_hash` the plan of this instant must be that one, else Conflict. None when there was nothing
+    to deploy and the request is already fulfilled (deleting what never ran).
+    Raises Invalid for what cannot be done.
+    """
+    demand = Request(
+        verb=verb,
+        principal_id=principal.id,
+        triggered_by=principal.name,
+        origin=principal.origin,
+        services=tuple(services) if services is not None else None,
+        plan_hash=plan_hash,
+    )
+    if plan_hash is not None:
+        await _expect_plan(context, environment, demand)
+    async with context.database.transaction() as tx:
+        await _pin(tx, environment, versions or {})
+        chosen = await _chosen(tx, environment, demand)
+        await _refuse_impossible(tx, environment, demand, chosen)
+        if verb is Verb.DELETE and await _delete_at_once(tx, environment, demand, chosen):
+            return None
+        accepted = await queue.accept(tx, context.new_id(), environment.id, demand, chosen, context.clock)
+    context.wake()
+    return accepted
+
+
+async def read_plan(
+    context: Context, environment: Environment, verb: Verb, services: Sequence[str] | None = None
+) -> Plan:
+    """What the verb would do now, with the seconds that each service took before."""
+    demand = Request(
+        verb=verb,
+        principal_id="",
+        triggered_by="",
+        services=tuple(services) if services is not None else None,
+    )
+    read = context.database.read
+    platform = await platform_of(read, context.platforms, environment)
+    running = await observe(platform, environment.id)
+    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
+    compiled = await compile_environment(read, context.sealer, environment, addresses)
+    expected = {
+        service_id: seconds
+        for service_id in compiled.snapshot.services
+        if (seconds := await _expected_seconds(context, service_id)) is not None
+    }
+    return plan_for(environment.id, demand, compiled, running, expected)
+
+
+async def cancel(context: Context, environment: Environment) -> Deployment:
+    """Cancel what runs or is next; see `queue.cancel`."""
+    async with context.database.transaction() as tx:
+        meant = await queue.cancel(tx, environment.id, context.clock)
+    context.wake()
+    return meant
+
+
+async def find(context: Context, environment_id: str, name: str | None) -> Deployment | None:
+    """A deployment of the environment by request id or execution id; the latest one without a name.
+
+    Raises NotFound for a name that means none.
+    """
+    read = context.database.read
+    if name is None:
+        return await store.latest_claimed(read, environment_id) or await store.latest(read, environment_id)
+    number = execution_number(environment_id, name)
+    if number is not None:
+        found = await store.by_number(read, environment_id, number)
+    else:
+        found = await store.find_deployment(read, name)
+    if found is None or found.environment_id != environment_id:
+        raise NotFound(f"no deployment {name} of environment {environment_id}")
+    return found
+
+
+async def _expect_plan(context: Context, environment: Environment, demand: Request) -> None:
+    plan = await read_plan(context, environment, demand.verb, demand.services)
+    if plan.hash != demand.plan_hash:
+        raise Conflict(
+            f"the plan {demand.plan_hash} is not what would be done now ({plan.hash})",
+            hint="read the plan again and decide anew",
+        )
+
+
+async def _expected_seconds(context: Context, service_id: str) -> float | None:
+    """How long the last deployment that changed something took, in seconds."""
+    for target in await store.target_history(context.database.read, service_id, 10):
+        if _took_time(target) and target.started_at and target.finished_at:
+            return round((target.finished_at - target.started_at).total_seconds(), 1)
+    return None
+
+
+def _took_time(target: Target) -> bool:
+    return target.action is Action.DEPLOY and target.phase is Phase.DONE and target.change != "skip"
+
+
+async def _pin(tx: Transaction, environment: Environment, versions: Mapping[str, str]) -> None:
+    for service_id, commit_id in versions.items():
+        service = await _own_service(tx, environment, service_id)
+        if service.commit is None or service.commit.id != commit_id:
+            await resources.replace_resource(
+                tx, msgspec.structs.replace(service, commit=Commit(id=commit_id))
+            )
+
+
+async def _own_service(tx: Transaction, environment: Environment, service_id: str) -> Service:
+    service = await resources.get_service(tx, service_id)
+    if service.parent != environment.id:
+        raise NotFound(f"no service {service_id} in environment {environment.id}")
+    return service
+
+
+async def _chosen(tx: Transaction, environment: Environment, demand: Request) -> list[tuple[Service, Stage]]:
+    stages = {s.id: s for s in await resources.children(tx, Stage, environment.id)}
+    if demand.services is not None:
+        named = [await _own_service(tx, environment, i) for i in dict.fromkeys(demand.services)]
+        return [(service, stages[service.stage_id]) for service in named]
+    everything = await resources.services(tx, environment.id)
+    covered = [s for s in everything if not s.is_skipped or demand.verb.action is Action.DELETE]
+    return [(service, stages[service.stage_id]) for service in covered]
+
+
+async def _refuse_impossible(
+    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[Service, Stage]]
+) -> None:
+    """Refuse what could never succeed; while another deployment is open, only the queue can tell."""
+    whole_delete = demand.verb is Verb.DELETE and demand.services is None
+    if not chosen and not whole_delete:
+        raise Invalid(
+            f"environment {environment.name} has no service to {demand.verb.lower()}",
+            hint="add a service, or un-skip one",
+        )
+    if await store.open_deployments(tx, environment.id):
+        return
+    applied = await of_environment(tx, environment.id)
+    running = [s for s, _ in chosen if s.id in applied and applied[s.id].should_run]
+    if demand.verb in (Verb.STOP, Verb.RESTART) and not running:
+        raise Invalid(f"nothing to {demand.verb.lower()}: no service that is meant runs")
+    if demand.verb is Verb.UNINSTALL and not any(s.id in applied for s, _ in chosen):
+        raise Invalid("nothing to uninstall: no service that is meant was ever deployed")
+
+
+async def _delete_at_once(
+    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[Service, Stage]]
+) -> bool:
+    """Delete what never ran right away."""
+    if await store.open_deployments(tx, environment.id):
+        return False
+    for service, _ in chosen:
+        if await store.target_history(tx, service.id, 1):
+            return False
+    for service_id in [environment.id] if demand.services is None else demand.services:
+        await resources.delete_tree(tx, service_id)
+    return True

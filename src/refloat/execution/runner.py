@@ -1,0 +1,307 @@
+"""Carries out one claimed deployment: stages in order, builds before anything that runs is touched.
+
+The runner executes the stored plan and decides nothing but order: what was finished before a crash is
+skipped by the journal, what failed is undone, what had not begun is canceled.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+import msgspec
+
+from refloat.domain.deployment import Deployment, Target, Verb
+from refloat.domain.errors import BuildFailed, Fenced, RefloatError, StepFailed
+from refloat.domain.progress import TERMINAL, Phase
+from refloat.domain.resources import Application, Commit
+from refloat.domain.revision import Level
+from refloat.execution import queue
+from refloat.execution.logs import redact
+from refloat.execution.snapshot import Snapshot
+from refloat.execution.steps import Means, ServiceSteps
+from refloat.planning.plan import Plan, ServicePlan, StagePlan, StepName
+from refloat.planning.wanted import COMMIT
+from refloat.store import resources
+from refloat.store.database import Database, Transaction
+
+PARALLEL = 7
+"""How many services of a stage are worked on at once."""
+_PRECHECK_SECONDS = 120.0
+_BUILD_STEPS = (StepName.BUILD,)
+
+
+class Runner:
+    """One deployment, from its claim or from where a former owner left it."""
+
+    def __init__(
+        self,
+        database: Database,
+        means: Means,
+        plan: Plan,
+        snapshot: Snapshot,
+    ) -> None:
+        self._database = database
+        self._means = means
+        self._journal = means.journal
+        self._plan = plan
+        self._snapshot = snapshot
+        self._fields = dict(snapshot.fields)
+        self._active: set[asyncio.Task[None]] = set()
+        self._tails: set[asyncio.Task[None]] = set()
+        self._canceled = False
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._journal.deployment
+
+    def cancel(self) -> None:
+        """Interrupt what is under way; what has not begun will not. Once is enough: a second
+        interruption would cut the cleaning up."""
+        if self._canceled:
+            return
+        self._canceled = True
+        for task in self._active:
+            task.cancel()
+
+    async def run(self) -> None:
+        """To the end. Returns early, writing nothing, when another owner took over.
+
+        Cancelling the task itself (a server that shuts down) abandons the work for the next owner.
+        """
+        try:
+            await self._journal.load()
+            if await self._precheck():
+                for stage in self._plan.stages:
+                    if not await self._stage(stage):
+                        break
+            if self._canceled:
+                await self._sweep()
+            await asyncio.gather(*self._tails)
+            await self._conclude()
+        except Fenced:
+            return
+        finally:
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        left = [t for t in (*self._active, *self._tails) if not t.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    # -- before anything is touched
+
+    async def _precheck(self) -> bool:
+        """Give every service that was never pinned its version; False when one cannot be had."""
+        unpinned = [s for s in self._plan.services if StepName.BUILD in s.steps and not s.commit_id]
+        if not unpinned or self._canceled:
+            return not self._canceled
+        output = await self._journal.step(
+            "", StepName.PRECHECK, lambda: self._resolve(unpinned), _PRECHECK_SECONDS, completes=self._pin
+        )
+        commits = msgspec.convert(output["commits"], dict[str, Commit])
+        for service_id, commit in commits.items():
+            self._fields[service_id] = {**self._fields[service_id], COMMIT: commit.id}
+        errors = msgspec.convert(output["errors"], dict[str, str])
+        for service_id, reason in errors.items():
+            await self._journal.advance(service_id, Phase.BUILD_FAILED, reason)
+        return not errors
+
+    async def _resolve(self, services: Iterable[ServicePlan]) -> dict[str, object]:
+        commits: dict[str, object] = {}
+        errors: dict[str, str] = {}
+
+        async def one(service: ServicePlan) -> None:
+            source = self._snapshot.services[service.service_id].service.git
+            try:
+                commit = await self._means.platform.builder.resolve(service.service_id, source)
+            except RefloatError as error:
+                errors[service.service_id] = str(error)
+            else:
+                commits[service.service_id] = msgspec.to_builtins(commit)
+
+        await asyncio.gather(*(one(service) for service in services))
+        return {"commits": commits, "errors": errors}
+
+    async def _pin(self, tx: Transaction, output: dict[str, object]) -> None:
+        for service_id, commit in msgspec.convert(output["commits"], dict[str, Commit]).items():
+            service = await resources.find(tx, Application, service_id)
+            if service and service.commit is None:
+                await resources.replace_resource(tx, msgspec.structs.replace(service, commit=commit))
+            target = msgspec.structs.replace(
+                self._journal.target(service_id), commit_id=commit.id, commit_message=commit.message
+            )
+            await self._journal.amend(tx, target)
+
+    # -- stages
+
+    async def _stage(self, stage: StagePlan) -> bool:
+        """Run one stage; False when the deployment must not go on."""
+        members = [self._steps_of(stage, s) for s in stage.services]
+        building = [m for m in members if StepName.BUILD in m.plan.steps and self._open(m)]
+        if not await self._together(building, self._build, stop_at_failure=True):
+            return False
+        return await self._together([m for m in members if self._tailing(m)], self._finish)
+
+    def _steps_of(self, stage: StagePlan, service: ServicePlan) -> ServiceSteps:
+        return ServiceSteps(
+            self._means,
+            service,
+            stage.position,
+            self._snapshot.services.get(service.service_id),
+            self._snapshot.before.get(service.service_id),
+            self._fields.get(service.service_id, {}),
+        )
+
+    def _open(self, steps: ServiceSteps) -> bool:
+        return self._journal.target(steps.service_id).phase not in TERMINAL
+
+    def _tailing(self, steps: ServiceSteps) -> bool:
+        """Whether there is anything left to do: its outcome, or the retirement of the old revision."""
+        return self._open(steps) or self._journal.target(steps.service_id).phase is Phase.DONE
+
+    async def _together(
+        self,
+        members: Sequence[ServiceSteps],
+        work: Callable[[ServiceSteps], Coroutine[None, None, None]],
+        *,
+        stop_at_failure: bool = False,
+    ) -> bool:
+        """Work on all members at once; whether all went well. Running ones finish when another fails,
+        unless a failure makes their work useless."""
+        if self._canceled:
+            return False
+        tasks = {asyncio.create_task(work(member)) for member in members}
+        self._active |= tasks
+        pending = tasks
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if stop_at_failure and self._failed():
+                    for task in pending:
+                        task.cancel()
+        finally:
+            self._active -= tasks
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        return not self._canceled and not self._failed()
+
+    def _failed(self) -> bool:
+        bad = (Phase.FAILED, Phase.BUILD_FAILED, Phase.CANCELED)
+        planned = {service.service_id for service in self._plan.services}
+        return any(t.phase in bad for t in self._journal.targets if t.service_id in planned)
+
+    async def _sweep(self) -> None:
+        """Give up what a former owner had under way when the cancel came."""
+        for stage in self._plan.stages:
+            for service in stage.services:
+                await self._give_up(self._steps_of(stage, service))
+
+    # -- one service
+
+    async def _build(self, steps: ServiceSteps) -> None:
+        await self._guarded(steps, _BUILD_STEPS)
+
+    async def _finish(self, steps: ServiceSteps) -> None:
+        if self._open(steps):
+            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
+        if self._journal.target(steps.service_id).phase is Phase.DONE and steps.tail:
+            self._tails.add(asyncio.create_task(self._retire(steps)))
+
+    async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:
+        """Do these steps; turn whatever goes wrong into the target's outcome."""
+        try:
+            if self._journal.target(steps.service_id).phase is Phase.QUEUED:
+                await self._journal.advance(steps.service_id, Phase.WAITING)
+            async with self._slots:
+                if self._failed():
+                    raise asyncio.CancelledError
+                if failure := self._journal.failure(steps.service_id):
+                    raise StepFailed(failure)
+                for name in names:
+                    await steps.do(name)
+                if not names or not steps.main:
+                    await self._journal.advance(steps.service_id, Phase.RUNNING)
+                    await self._journal.advance(steps.service_id, Phase.DONE)
+        except asyncio.CancelledError:
+            if not self._canceled and not self._failed():
+                raise  # the server shuts down: the next owner goes on
+            await asyncio.shield(self._give_up(steps))
+        except Fenced:
+            raise
+        except RefloatError as error:
+            await self._fail(steps, error)
+
+    async def _give_up(self, steps: ServiceSteps) -> None:
+        await self._journal.refresh()
+        target = self._journal.target(steps.service_id)
+        if target.phase in TERMINAL:
+            return
+        reason = "canceled" if self._canceled else "another service of the deployment failed"
+        serving = ""
+        if target.phase not in (Phase.QUEUED, Phase.WAITING):
+            await self._journal.advance(steps.service_id, Phase.CANCELING)
+            serving = await self._undo(steps)
+        await self._journal.advance(steps.service_id, Phase.CANCELED, reason, serving)
+
+    async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
+        await self._journal.refresh()
+        log = error.log if isinstance(error, StepFailed) else ()
+        secrets = steps.secrets
+        lines = [(Level.ERROR, redact(line, secrets)) for line in log]
+        if lines:
+            await self._journal.tell(steps.service_id, "log", lines)
+        serving = await self._undo(steps)
+        building = self._journal.target(steps.service_id).phase is Phase.BUILDING
+        phase = Phase.BUILD_FAILED if building or isinstance(error, BuildFailed) else Phase.FAILED
+        reason = redact(str(error), secrets) + _now_serves(serving, steps)
+        await self._journal.advance(steps.service_id, phase, reason, serving)
+
+    async def _undo(self, steps: ServiceSteps) -> str:
+        """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
+        if not steps.touched:
+            return steps.plan.replaces or ""
+        try:
+            return await steps.undo()
+        except StepFailed as error:
+            await self._journal.tell(steps.service_id, "undo", [(Level.ERROR, f"cannot return: {error}")])
+            return ""
+
+    async def _retire(self, steps: ServiceSteps) -> None:
+        """After a verified switch: cleaning up may warn, it cannot change the outcome."""
+        for name in steps.tail:
+            try:
+                await steps.do(name, after_outcome=True)
+            except StepFailed as error:
+                await self._journal.tell(steps.service_id, name, [(Level.WARNING, str(error))])
+
+    # -- the end
+
+    async def _conclude(self) -> None:
+        await self._journal.refresh()
+        phase, reason = _outcome(self._journal.targets, self._canceled)
+        removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
+        async with self._database.transaction() as tx:
+            await self._journal.own(tx)
+            await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
+            if removes and phase is Phase.DONE:
+                await resources.delete_tree(tx, self.deployment.environment_id)
+
+
+def _now_serves(serving: str, steps: ServiceSteps) -> str:
+    if not steps.plan.routed:
+        return ""
+    number = serving.rpartition(".")[2]
+    return f"; deployment {number} serves now" if number else "; nothing serves now"
+
+
+def _outcome(targets: Sequence[Target], canceled: bool) -> tuple[Phase, str]:
+    """The worst of its services; an error outweighs a cancel."""
+    for phase in (Phase.BUILD_FAILED, Phase.FAILED, Phase.CANCELED):
+        for target in targets:
+            if target.phase is phase and (phase is not Phase.CANCELED or canceled):
+                return phase, f"{target.name}: {target.reason}" if target.reason else ""
+    return Phase.DONE, ""

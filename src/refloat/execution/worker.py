@@ -1,0 +1,239 @@
+"""Moves every queue of the installation: one level-triggered loop that compares and acts.
+
+It claims what waits, takes over what a dead owner left, interrupts what was canceled. A wake-up only
+makes it look sooner; a lost one costs a tick.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+
+from refloat.clock import Clock
+from refloat.domain.deployment import Deployment, Request
+from refloat.domain.errors import Conflict, RefloatError
+from refloat.domain.resources import Cluster, ClusterKind, Environment
+from refloat.domain.revision import InstanceState
+from refloat.execution import queue
+from refloat.execution.crash import CrashPoints, NoCrash
+from refloat.execution.journal import Journal
+from refloat.execution.platform import Platform
+from refloat.execution.runner import Runner
+from refloat.execution.snapshot import (
+    Compiled,
+    compile_environment,
+    open_snapshot,
+    reserve_addresses,
+)
+from refloat.execution.steps import Means
+from refloat.planning.plan import Plan
+from refloat.planning.planner import plan as make_plan
+from refloat.store import deployments as store
+from refloat.store import resources
+from refloat.store.database import Database, Reader
+from refloat.store.sealing import Sealer
+
+TICK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """The owner of running deployments in this process. A new id at every start: a former self is
+    another owner, whose writes are refused."""
+
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        clock: Clock,
+        platforms: Mapping[ClusterKind, Platform],
+        *,
+        domain: str,
+        drain_seconds: float = 30.0,
+        crash: CrashPoints | None = None,
+        owner: str | None = None,
+    ) -> None:
+        self.owner = owner or secrets.token_hex(8)
+        self._database = database
+        self._sealer = sealer
+        self._clock = clock
+        self._platforms = platforms
+        self._domain = domain
+        self._drain_seconds = drain_seconds
+        self._crash = crash or NoCrash()
+        self._runners: dict[str, Runner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way here."""
+        return not self._tasks
+
+    async def run(self) -> None:
+        """Until cancelled; work under way is left for the next owner."""
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await self._look()
+                except RefloatError as error:  # a full disk, for one: try again at the next tick
+                    log.error("the queue could not be moved", reason=str(error))
+                with contextlib.suppress(TimeoutError):
+                    await self._pause()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _pause(self) -> None:
+        waits = [
+            asyncio.ensure_future(self._wake.wait()),
+            asyncio.ensure_future(self._clock.sleep(TICK_SECONDS)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _look(self) -> None:
+        for deployment in await store.orphaned(self._database.read, self.owner):
+            await self._take_over(deployment)
+        for deployment_id in list(self._runners):
+            ours = await store.find_deployment(self._database.read, deployment_id)
+            if ours and ours.cancel_requested:
+                self._runners[deployment_id].cancel()
+        for deployment_id in await store.claimable(self._database.read):
+            await self._claim(deployment_id)
+
+    # -- becoming the owner
+
+    async def _take_over(self, deployment: Deployment) -> None:
+        """Go on where a dead owner stopped."""
+        async with self._database.transaction() as tx:
+            if not await store.take_over(tx, deployment, self.owner):
+                return
+        taken = await store.find_deployment(self._database.read, deployment.id)
+        assert taken is not None
+        await self._start(taken)
+
+    async def _claim(self, deployment_id: str) -> None:
+        deployment = await store.find_deployment(self._database.read, deployment_id)
+        if deployment is None or deployment.ended:
+            return
+        try:
+            claimed = await self._claim_with_plan(deployment)
+        except RefloatError as error:
+            await self._refuse(deployment, error)
+            return
+        if claimed:
+            await self._start(claimed)
+
+    async def _claim_with_plan(self, deployment: Deployment) -> Deployment | None:
+        read = self._database.read
+        environment = await resources.get(read, Environment, deployment.environment_id)
+        platform = await platform_of(read, self._platforms, environment)
+        observation = await observe(platform, environment.id)
+        addresses = await reserve_addresses(read, platform, environment, self._domain)
+        async with self._database.transaction() as tx:
+            compiled = await compile_environment(tx, self._sealer, environment, addresses)
+            plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
+            if deployment.request.plan_hash not in (None, plan.hash):
+                raise Conflict("the plan changed while the request waited", hint="read the plan again")
+            sealed = compiled.snapshot.seal(self._sealer)
+            return await queue.claim(tx, deployment, self.owner, plan, sealed, self._clock)
+
+    async def _refuse(self, deployment: Deployment, error: RefloatError) -> None:
+        """End a request that cannot begin; nothing was touched."""
+        async with self._database.transaction() as tx:
+            current = await store.find_deployment(tx, deployment.id)
+            if current and not current.ended and current.owner is None:
+                await queue.fail_all(tx, current, str(error), self._clock)
+
+    # -- running
+
+    async def _start(self, deployment: Deployment) -> None:
+        runner = await self._runner(deployment)
+        self._runners[deployment.id] = runner
+        if deployment.cancel_requested:
+            runner.cancel()
+        task = asyncio.create_task(self._supervised(deployment, runner))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
+        try:
+            await runner.run()
+        except Exception as error:
+            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
+            await self._give_up(deployment, f"internal error: {type(error).__name__}")
+        finally:
+            self._runners.pop(deployment.id, None)
+            self.wake()
+
+    async def _runner(self, deployment: Deployment) -> Runner:
+        read = self._database.read
+        environment = await resources.get(read, Environment, deployment.environment_id)
+        plan_text, sealed = await store.claimed_documents(read, deployment.id)
+        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash)
+        means = Means(
+            platform=await platform_of(read, self._platforms, environment),
+            journal=journal,
+            sealer=self._sealer,
+            clock=self._clock,
+            drain_seconds=self._drain_seconds,
+        )
+        return Runner(
+            self._database,
+            means,
+            msgspec.json.decode(plan_text, type=Plan),
+            open_snapshot(sealed, self._sealer),
+        )
+
+    async def _give_up(self, deployment: Deployment, reason: str) -> None:
+        """No deployment stays open because of a defect of ours."""
+        async with self._database.transaction() as tx:
+            await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
+            await queue.fail_all(tx, deployment, reason, self._clock)
+
+
+Running = frozenset[str]
+"""Keys of revisions that have a live instance."""
+
+
+async def platform_of(
+    read: Reader, platforms: Mapping[ClusterKind, Platform], environment: Environment
+) -> Platform:
+    """The engine, router and builder that an environment's cluster stands for."""
+    cluster = await resources.get(read, Cluster, environment.cluster_id)
+    return platforms[cluster.runs_on]
+
+
+async def observe(platform: Platform, environment_id: str) -> Running:
+    """What really runs in an environment now."""
+    instances = await platform.engine.observe(environment_id)
+    return frozenset(i.revision_key for i in instances if i.state in _RUNS)
+
+
+def plan_for(
+    environment_id: str,
+    request: Request,
+    compiled: Compiled,
+    running: Running,
+    expected: Mapping[str, float] | None = None,
+) -> Plan:
+    """The plan of a request against configuration and observation of this instant."""
+    current = {key: value.current(running) for key, value in compiled.snapshot.before.items()}
+    return make_plan(environment_id, request.verb, compiled.wanted, current, request.services, expected)
+
+
+_RUNS = frozenset({InstanceState.STARTING, InstanceState.RUNNING})
