@@ -107,7 +107,9 @@ def _other_kind(kind: str) -> tuple[Any, Any]:
     @post(f"/environment/{{environment_id:str}}/{kind}", name=f"create_{kind}", operation_id=f"create_{kind}")
     async def refuse(request: Http, environment_id: str) -> Body:
         await Call(request).reach(Environment, environment_id, Operation.MANAGE)
-        raise Invalid(f"services of the kind {kind} are not available in this version", hint="use an application")
+        raise Invalid(
+            f"services of the kind {kind} are not available in this version", hint="use an application"
+        )
 
     return list_none, refuse
 

@@ -119,9 +119,7 @@ async def edit_project(request: Http, project_id: str, data: ProjectInput) -> Bo
 @delete("/project/{project_id:str}")
 async def delete_project(request: Http, project_id: str) -> None:
     call = Call(request)
-    await control.delete_project(
-        call.context, await call.reach(Project, project_id, Operation.ADMINISTER)
-    )
+    await control.delete_project(call.context, await call.reach(Project, project_id, Operation.ADMINISTER))
 
 
 @get("/organization/{organization_id:str}/cluster")
@@ -136,9 +134,7 @@ async def list_clusters(request: Http, organization_id: str) -> Body:
 async def create_cluster(request: Http, organization_id: str, data: ClusterInput) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
-    made = await control.create_cluster(
-        call.context, organization, data.name, data.refloat_kind, data.region
-    )
+    made = await control.create_cluster(call.context, organization, data.name, data.refloat_kind, data.region)
     return shapes.cluster(made)
 
 

@@ -126,7 +126,9 @@ async def alias_variable(request: Http, variable_id: str, data: AliasInput) -> B
     return await _alias(call, variable_id, owner, data.alias_scope, data)
 
 
-async def _alias(call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: AliasInput) -> Body:
+async def _alias(
+    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: AliasInput
+) -> Body:
     target = await _variable(call, variable_id)
     made = await control.refer(
         call.context,
@@ -182,14 +184,21 @@ async def _import(call: Call, owner: Resource, scope: VariableScope, data: Impor
     return {
         "total_variables_to_import": len(data.vars),
         "successful_imported_variables": [
-            {"name": v.name, "value": None if v.is_secret else v.value, "scope": scope, "is_secret": v.is_secret}
+            {
+                "name": v.name,
+                "value": None if v.is_secret else v.value,
+                "scope": scope,
+                "is_secret": v.is_secret,
+            }
             for v in data.vars
             if v.name in imported
         ],
     }
 
 
-def _family(noun: str, kind: type[Resource], scope: VariableScope, word: str, *, secret: bool) -> tuple[Any, ...]:
+def _family(
+    noun: str, kind: type[Resource], scope: VariableScope, word: str, *, secret: bool
+) -> tuple[Any, ...]:
     """The older endpoints of one scope: `/{noun}/{id}/environmentVariable` and `/{noun}/{id}/secret`."""
     path = f"/{noun}/{{owner_id:str}}/{word}"
     one = f"{path}/{{variable_id:str}}"

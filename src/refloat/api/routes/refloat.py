@@ -1,0 +1,91 @@
+"""Endpoints of our own, never under a published path: the plan, and the stream of events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from litestar import get
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from refloat.api import history
+from refloat.api.call import Body, Call, Http
+from refloat.control import deployments as control
+from refloat.control.context import Context
+from refloat.domain.deployment import Event, Verb
+from refloat.domain.errors import Invalid
+from refloat.domain.resources import Environment
+from refloat.store import deployments as store
+from refloat.store import resources
+
+_BATCH = 200
+_LOOK_SECONDS = 0.2
+_HEARTBEAT_SECONDS = 5.0
+_VERBS = {verb.lower(): verb for verb in Verb}
+
+
+@get("/refloat/environment/{environment_id:str}/plan")
+async def read_plan(request: Http, environment_id: str, action: str = "redeploy") -> Body:
+    """What the action would do now, service by service, with its hash; nothing is done."""
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id)
+    if action not in _VERBS:
+        raise Invalid(f"action: {action!r} is unknown; use one of {', '.join(_VERBS)}")
+    plan = await control.read_plan(call.context, environment, _VERBS[action])
+    return {**msgspec.to_builtins(plan), "hash": plan.hash}
+
+
+@get("/refloat/environment/{environment_id:str}/events")
+async def stream(
+    request: Http,
+    environment_id: str,
+    after: Annotated[int | None, Parameter(query="after", ge=0)] = None,
+) -> Stream:
+    """Server-sent events: every log line and change of progress after the cursor, then as they come.
+
+    The `id` of an event is the cursor; without one (query `after` or `Last-Event-ID`) it starts at 0. The
+    stream ends when the environment is gone.
+    """
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id)
+    last = request.headers.get("last-event-id", "")
+    cursor = after if after is not None else int(last) if last.isdecimal() else 0
+    return Stream(
+        _events(call.context, environment, cursor),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store"},
+    )
+
+
+async def _events(context: Context, environment: Environment, cursor: int) -> AsyncIterator[str]:
+    quiet = 0.0
+    read = context.database.read
+    while True:
+        batch = await store.events_after(read, environment.id, cursor, _BATCH)
+        for event in batch:
+            cursor = event.sequence
+            yield await _rendered(context, environment, event)
+        if batch:
+            quiet = 0.0
+            continue
+        if await resources.find(read, Environment, environment.id) is None:
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+        quiet += _LOOK_SECONDS
+        if quiet >= _HEARTBEAT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+
+
+async def _rendered(context: Context, environment: Environment, event: Event) -> str:
+    read = context.database.read
+    deployment = await store.find_deployment(read, event.deployment_id)
+    lines = await history.log_lines(context, environment, await store.targets(read, event.deployment_id))
+    body: dict[str, Any] = lines.line(event, deployment.number if deployment else None)
+    body["deployment_request_id"] = event.deployment_id
+    kind = "status" if event.phase else "log"
+    return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
+
+
+ROUTES = (read_plan, stream)

@@ -1,0 +1,233 @@
+"""The router port on Caddy: addresses, switches, questions and counts for the services of one node."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from refloat.domain.errors import Invalid, NotFound, Unavailable
+from refloat.routers.base import Address, Answer, Counts, Serving
+from refloat.routers.caddy import traffic
+from refloat.routers.caddy.addresses import (
+    check_public,
+    checked_host,
+    first_layout,
+    public_addresses,
+    with_free_ports,
+)
+from refloat.routers.caddy.binary import CaddyBinary, find_caddy
+from refloat.routers.caddy.canary import prove
+from refloat.routers.caddy.config import ASK_HEADER, ENDPOINT_HEADER, ERROR_HEADER, UPSTREAMS, Edge
+from refloat.routers.caddy.exchange import get
+from refloat.routers.caddy.layout import Layout, NoRoom
+from refloat.routers.caddy.places import Places, load_secret
+from refloat.routers.caddy.processes import IDS, Processes, other
+from refloat.routers.caddy.sockets import free_ports, parse_endpoint, wait_until_idle
+from refloat.supervisor.base import Supervisor
+
+_CONTROL_SECONDS = 2.0
+_REPLACED_SECONDS = 5.0
+"""What an edge that cannot be relieved on the same port gets to finish its requests."""
+
+
+class CaddyRouter:
+    """One Caddy in front of the node's services; it goes on serving while we are down.
+
+    `domain` decides where the public port listens: on loopback alone while it is `localhost`, else on
+    every address. `spare_slots` is how many services, and as many hosts, can be added before a second
+    process has to take over with a larger configuration. `hold_seconds` is how long a request to an
+    endpoint that refuses connections is held and tried again; 0 answers 502 at once. `caddy` is the
+    value of REFLOAT_CADDY. `log_megabytes` is the size at which the access log is rotated; five are kept.
+    """
+
+    def __init__(
+        self,
+        node_dir: Path,
+        supervisor: Supervisor,
+        *,
+        http_port: int,
+        domain: str,
+        spare_slots: int = 32,
+        hold_seconds: float = 2.0,
+        caddy: str | None = None,
+        log_megabytes: int = 16,
+    ) -> None:
+        root = node_dir.absolute() / "edge"
+        self._http_port = http_port
+        self._spare = max(1, spare_slots)
+        self._caddy = caddy
+        self._edge = Edge(
+            root=root,
+            listen=public_addresses(domain, http_port),
+            secret=load_secret(root),
+            hold_seconds=hold_seconds,
+            log_megabytes=log_megabytes,
+        )
+        self._places = Places(self._edge)
+        self._processes = Processes(self._edge, supervisor)
+        self._logs = tuple(self._edge.process_dir(process) for process in IDS)
+        self._binary: CaddyBinary | None = None
+        self._layout: Layout | None = None
+        self._lock = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        async with self._lock:
+            binary, stored = await self._found(), self._places.load()
+            if stored and await self._processes.adopt(stored, binary):
+                self._layout = stored
+            elif stored and await self._processes.can_take_over(stored, binary):
+                await self._hand_over(stored, binary)
+            else:
+                await self._start_afresh(stored, binary)
+            await self._retire(other(self._current.active))
+            await prove(self)
+
+    async def reserve(self, service_id: str, hosts: tuple[str, ...]) -> Address:
+        hosts = tuple(dict.fromkeys(checked_host(host) for host in hosts))
+        if not service_id or not service_id.isprintable():
+            raise Invalid(f"{service_id!r} is not the id of a service")
+        async with self._lock:
+            layout = await self._with_room(service_id, hosts)
+            if layout != self._current:
+                self._places.apply(layout, self._current)
+                self._places.save(layout)
+                self._layout = layout
+        port = layout.slots[self._slot(service_id)].port
+        url = f"http://{hosts[0]}:{self._http_port}" if hosts else ""
+        return Address(internal=f"127.0.0.1:{port}", hosts=hosts, url=url)
+
+    async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:
+        slot = self._slot(service_id)
+        for endpoint in endpoints:
+            parse_endpoint(endpoint)
+        if len(endpoints) > UPSTREAMS:
+            raise Invalid(f"{service_id} has {len(endpoints)} endpoints; the edge takes {UPSTREAMS} at most")
+        wanted = Serving(revision_key=revision_key, endpoints=endpoints) if endpoints else None
+        if self._places.serving(slot) != wanted:
+            self._places.switch(slot, revision_key, endpoints)
+
+    async def serving(self, service_id: str) -> Serving | None:
+        slot = self._current.slot_of(service_id)
+        return None if slot is None else self._places.serving(slot)
+
+    async def ask(self, service_id: str, path: str, timeout: float) -> Answer:
+        slot = self._current.slots[self._slot(service_id)]
+        if slot.hosts:
+            return await self._ask(self._http_port, slot.hosts[0], path, timeout)
+        return await self._ask(slot.port, f"127.0.0.1:{slot.port}", path, timeout)
+
+    async def drain(self, endpoints: tuple[str, ...], deadline_seconds: float) -> int:
+        if not endpoints:
+            return 0
+        return await wait_until_idle(endpoints, await self._processes.pids(), deadline_seconds)
+
+    async def mark(self, service_id: str) -> str:
+        await self._flush()
+        return traffic.mark(self._logs)
+
+    async def counts(self, service_id: str, since: str) -> Counts | None:
+        return await traffic.count(self._logs, since, service_id, await self._flush())
+
+    async def forget(self, service_id: str) -> None:
+        async with self._lock:
+            layout = self._current.without_service(service_id)
+            if layout != self._current:
+                self._places.apply(layout, self._current)
+                self._places.save(layout)
+                self._layout = layout
+
+    @property
+    def _current(self) -> Layout:
+        if self._layout is None:
+            raise Unavailable("the edge has not been started")
+        return self._layout
+
+    def _slot(self, service_id: str) -> int:
+        slot = self._current.slot_of(service_id)
+        if slot is None:
+            raise NotFound(f"the edge has no address for {service_id}")
+        return slot
+
+    async def _ask(self, port: int, host: str, path: str, timeout: float) -> Answer:
+        reply = await get(port, path, {"Host": host, ASK_HEADER: self._edge.secret}, timeout)
+        endpoint = reply.headers.get(ENDPOINT_HEADER.lower(), "")
+        reason = reply.reason or reply.headers.get(ERROR_HEADER.lower(), "")
+        if reply.status and not endpoint and not reason:
+            reason = f"no route leads from {host} to a service"
+        return Answer(status=reply.status, endpoint=endpoint, reason=reason)
+
+    async def _flush(self) -> frozenset[str]:
+        """Have every process write a mark into its log, after the lines of what it answered before.
+
+        Caddy writes a line before the last bytes of its response, unless these were streamed; the mark
+        is written by a later request, so it comes after those as well.
+        """
+        texts = {process: f"/{secrets.token_hex(8)}" for process in IDS}
+        written = set()
+        for process, text in texts.items():
+            if await self._processes.live(process):
+                port = self._current.control_ports[process]
+                reply = await get(port, text, {"Host": "control"}, _CONTROL_SECONDS)
+                written |= {text} if reply.status == 204 else set()
+        return frozenset(written)
+
+    async def _with_room(self, service_id: str, hosts: tuple[str, ...]) -> Layout:
+        """The layout with the service in it, after a hand-over when the present one is full."""
+        try:
+            return self._current.with_service(service_id, hosts)
+        except NoRoom:
+            await self._hand_over(self._current, await self._found(), max(self._spare, len(hosts)))
+            return self._current.with_service(service_id, hosts)
+
+    async def _found(self) -> CaddyBinary:
+        if self._binary is None:
+            self._binary = await asyncio.to_thread(find_caddy, self._caddy)
+        return self._binary
+
+    async def _start_afresh(self, stored: Layout | None, binary: CaddyBinary) -> None:
+        """Start where nothing of ours runs: every port must be free."""
+        for process in IDS:
+            await self._processes.stop(process, _REPLACED_SECONDS)
+        check_public(self._edge.listen)
+        fresh = self._free_ports(stored)
+        layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
+        layout = layout.grown(self._spare, self._free_ports(layout))
+        self._places.apply(layout, stored)
+        self._places.save(layout)
+        await self._processes.launch(layout, binary)
+        self._layout = layout
+        self._places.forget_generations(layout)
+
+    async def _hand_over(self, layout: Layout, binary: CaddyBinary, spare: int | None = None) -> None:
+        """Let a second process with a new configuration take over; the first is left to finish."""
+        if self._http_port not in await self._processes.ports(layout.active):
+            check_public(self._edge.listen)
+        next_layout = layout.grown(spare or self._spare, self._free_ports(layout))
+        next_layout = msgspec.structs.replace(next_layout, active=other(layout.active))
+        self._places.apply(next_layout, layout)
+        await self._processes.launch(next_layout, binary)
+        self._places.save(next_layout)
+        self._layout = next_layout
+        await self._retire(layout.active)
+
+    async def _retire(self, process: str) -> None:
+        """Ask a process to end; returns when it accepts no more, and leaves it to finish what it has."""
+        if await self._processes.live(process) is None:
+            return
+        task = asyncio.create_task(self._end(process))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        await self._processes.until_it_refuses(self._current.control_ports[process])
+
+    async def _end(self, process: str) -> None:
+        await self._processes.stop(process)
+        with contextlib.suppress(Unavailable):
+            self._places.forget_generations(self._current)
+
+    def _free_ports(self, layout: Layout | None) -> Iterator[int]:
+        slots, control = (layout.slots, layout.control_ports) if layout else ((), {})
+        return free_ports([self._http_port, *(slot.port for slot in slots), *control.values()])
