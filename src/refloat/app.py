@@ -1,0 +1,187 @@
+"""The composition root: the only place that names implementations."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvicorn
+from litestar import Litestar
+
+from refloat.api.asgi import create_app
+from refloat.builders.local import LocalBuilder
+from refloat.clock import SystemClock
+from refloat.control.context import Context
+from refloat.control.organizations import bootstrap
+from refloat.domain.errors import Unavailable
+from refloat.domain.resources import ClusterKind
+from refloat.engines.local.engine import LocalEngine
+from refloat.execution.crash import KillAt, NoCrash
+from refloat.execution.platform import Platform
+from refloat.execution.reconciler import Reconciler
+from refloat.execution.worker import Worker
+from refloat.routers.caddy import CaddyRouter
+from refloat.settings import Settings
+from refloat.simulated.builder import SimulatedBuilder
+from refloat.simulated.engine import SimulatedEngine
+from refloat.simulated.router import SimulatedRouter
+from refloat.simulated.world import World
+from refloat.store.database import SqliteDatabase
+from refloat.store.schema import migrate
+from refloat.store.sealing import load_sealer
+from refloat.supervisor.accounts import Accounts
+from refloat.supervisor.processes import LocalSupervisor
+
+log = structlog.get_logger()
+
+
+def prepare_data_dir(settings: Settings) -> Settings:
+    """Make the directories and the admin token; the settings with the token filled in.
+
+    Raises Unavailable when they cannot be written.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.node_dir.mkdir(parents=True, exist_ok=True)
+        token = settings.admin_token or _admin_token(settings.data_dir / "admin.token")
+    except OSError as error:
+        raise Unavailable(
+            f"the data directory {settings.data_dir} cannot be written: {error.strerror}",
+            hint="choose another one by REFLOAT_DATA_DIR",
+        ) from None
+    return msgspec.structs.replace(settings, admin_token=token)
+
+
+def _admin_token(path: Path) -> str:
+    if path.exists():
+        return path.read_text().strip()
+    token = "rf_admin_" + secrets.token_urlsafe(24)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def lock_data_dir(data_dir: Path) -> int:
+    """Hold the data directory for this process's life; Unavailable when another server does."""
+    descriptor = os.open(data_dir / "refloat.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Unavailable(
+            f"another server runs on {data_dir}", hint="stop it, or choose another REFLOAT_DATA_DIR"
+        ) from None
+    return descriptor
+
+
+def database_path(settings: Settings) -> Path:
+    """Where the SQLite file is."""
+    if settings.database_url:
+        return Path(settings.database_url.removeprefix("sqlite:///"))
+    return settings.data_dir / "refloat.db"
+
+
+def local_platform(settings: Settings) -> Platform:
+    """This machine: native processes behind Caddy."""
+    supervisor = LocalSupervisor(settings.node_dir)
+    accounts = Accounts(settings.node_dir)
+    return Platform(
+        engine=LocalEngine(settings.node_dir, supervisor, accounts, limiting=os.geteuid() == 0),
+        router=CaddyRouter(
+            settings.node_dir,
+            supervisor,
+            http_port=settings.http_port,
+            domain=settings.domain,
+            hold_seconds=settings.hold_seconds,
+            caddy=settings.caddy or None,
+        ),
+        builder=LocalBuilder(settings.node_dir, supervisor, accounts, local_sources=settings.local_sources),
+    )
+
+
+def simulated_platform() -> Platform:
+    """A cluster that runs nothing."""
+    world, clock = World(), SystemClock()
+    return Platform(
+        engine=SimulatedEngine(world, clock),
+        router=SimulatedRouter(world, clock),
+        builder=SimulatedBuilder(world, clock),
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
+    settings = prepare_data_dir(settings)
+    lock = lock_data_dir(settings.data_dir)
+    migrate(database_path(settings))
+    database = SqliteDatabase(database_path(settings))
+    platforms = {
+        ClusterKind.LOCAL: local_platform(settings),
+        ClusterKind.SIMULATED: simulated_platform(),
+    }
+    clock = SystemClock()
+    sealer = load_sealer(settings.data_dir / "secret.key")
+    worker = Worker(
+        database,
+        sealer,
+        clock,
+        platforms,
+        domain=settings.domain,
+        drain_seconds=settings.drain_seconds,
+        crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
+    )
+    context = Context(
+        settings=settings,
+        database=database,
+        sealer=sealer,
+        clock=clock,
+        entropy=os.urandom,
+        platforms=platforms,
+        wake=worker.wake,
+    )
+    reconciler = Reconciler(database, sealer, clock, platforms)
+    await platforms[ClusterKind.LOCAL].router.start()
+    await bootstrap(context)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(reconciler.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    try:
+        await _listen(create_app(context, [lifespan]), settings)
+    finally:
+        await database.close()
+        os.close(lock)
+
+
+async def _listen(app: Any, settings: Settings) -> None:
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    server = uvicorn.Server(config)
+    log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
+    await server.serve()
+    if not server.started:
+        raise Unavailable(
+            f"port {settings.port} on {settings.host} cannot be listened on",
+            hint="stop what uses it, or choose another one by REFLOAT_PORT",
+        )

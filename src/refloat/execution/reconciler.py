@@ -1,0 +1,136 @@
+"""Keeps what is applied running: after a restart of the server, after a power cut, when a probe fails.
+
+Level triggered: it compares what is recorded with what runs, in stage order, and only where no
+deployment is open, whose business it would be.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from refloat.clock import Clock
+from refloat.domain.errors import RefloatError
+from refloat.domain.resources import ClusterKind, Environment, Probe
+from refloat.domain.revision import Instance, InstanceState, Revision
+from refloat.execution import applied as applied_store
+from refloat.execution.applied import Applied
+from refloat.execution.platform import Platform
+from refloat.execution.readiness import ReadinessWait
+from refloat.execution.worker import platform_of
+from refloat.store import deployments as store
+from refloat.store import resources
+from refloat.store.database import Database
+from refloat.store.sealing import Sealer
+
+LOOK_SECONDS = 5.0
+_UP = frozenset(InstanceState) - {InstanceState.EXITED}
+    {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.BACKOFF, InstanceState.STOPPING}
+)
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """One loop over everything applied in the installation."""
+
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        clock: Clock,
+        platforms: Mapping[ClusterKind, Platform],
+    ) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._clock = clock
+        self._platforms = platforms
+        self._watched: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                try:
+                    await self.look()
+                except RefloatError as error:
+                    log.error("what runs could not be reconciled", reason=str(error))
+                await self._clock.sleep(LOOK_SECONDS)
+        finally:
+            for task in self._watched.values():
+                task.cancel()
+            await asyncio.gather(*self._watched.values(), return_exceptions=True)
+
+    async def look(self) -> None:
+        """Compare once, and start again what should run and does not."""
+        everything = await applied_store.everywhere(self._database.read)
+        for environment_id, members in everything.items():
+            if await store.open_deployments(self._database.read, environment_id):
+                continue
+            environment = await resources.find(self._database.read, Environment, environment_id)
+            if environment is not None:
+                platform = await platform_of(self._database.read, self._platforms, environment)
+                await self._restore(platform, environment_id, members)
+        self._watch_only({m.revision_key for members in everything.values() for m in members})
+
+    async def _restore(self, platform: Platform, environment_id: str, members: Sequence[Applied]) -> None:
+        instances = await platform.engine.observe(environment_id)
+        for member in members:
+            if not member.should_run:
+                continue
+            up = [i for i in instances if i.revision_key == member.revision_key and i.state in _UP]
+            revision = member.revision(self._sealer)
+            if len(up) < revision.instances:
+                await self._start(platform, member, revision)
+            elif revision.liveness:
+                self._watch(platform, member, revision, revision.liveness)
+
+    async def _start(self, platform: Platform, member: Applied, revision: Revision) -> None:
+        log.warning("starting what should run and does not", service=revision.name, revision=revision.key)
+        try:
+            instances = await platform.engine.prepare(revision)
+            await ReadinessWait(platform.engine, self._clock, revision, routed=member.routed).until_ready()
+            if member.routed:
+                endpoints = tuple(i.endpoint for i in instances)
+                await platform.router.switch(member.service_id, member.revision_key, endpoints)
+        except RefloatError as error:
+            log.error("it could not be started", service=revision.name, reason=str(error))
+
+    # -- liveness
+
+    def _watch(self, platform: Platform, member: Applied, revision: Revision, probe: Probe) -> None:
+        known = self._watched.get(member.revision_key)
+        if known is None or known.done():
+            self._watched[member.revision_key] = asyncio.create_task(
+                self._live(platform, member, revision, probe)
+            )
+
+    def _watch_only(self, keys: set[str]) -> None:
+        for key in set(self._watched) - keys:
+            self._watched.pop(key).cancel()
+
+    async def _live(self, platform: Platform, member: Applied, revision: Revision, probe: Probe) -> None:
+        """Ask each period; after enough failures in a row start the revision again."""
+        await self._clock.sleep(probe.initial_delay_seconds)
+        failures = 0
+        while True:
+            complaint = await self._complaint(platform, revision, probe)
+            failures = failures + 1 if complaint else 0
+            if failures >= probe.failure_threshold:
+                log.warning("not alive, starting it again", service=revision.name, reason=complaint)
+                with contextlib.suppress(RefloatError):
+                    await platform.engine.stop(revision.key, revision.grace_seconds)
+                await self._start(platform, member, revision)
+                failures = 0
+            await self._clock.sleep(probe.period_seconds)
+
+    async def _complaint(self, platform: Platform, revision: Revision, probe: Probe) -> str:
+        found = await platform.engine.observe(revision.environment_id)
+        mine: list[Instance] = [i for i in found if i.revision_key == revision.key]
+        for instance in mine:
+            if instance.state is InstanceState.RUNNING and (
+                answer := await platform.engine.check(instance, probe, probe.timeout_seconds)
+            ):
+                return answer
+        return ""
