@@ -26,8 +26,6 @@ from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
-    {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.BACKOFF, InstanceState.STOPPING}
-)
 
 log = structlog.get_logger()
 

@@ -23,8 +23,8 @@ class Restart(StrEnum):
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """One supervised process tree. Stored 0600: `environment` may hold secrets.
 
-    The child gets exactly this environment, nothing is inherited, plus `REFLOAT_PROCESS_ID=<id>`, by
-    which stray grandchildren are found where there are no cgroups. `uid` None: the caller's own user.
+    The child gets exactly this environment, nothing is inherited, plus `REFLOAT_PROCESS_ID=<id>` and
+    `REFLOAT_NODE`, by which strays are found where there are no cgroups. `uid` None: the caller's own user.
     `cpu_milli`, `memory_bytes` and `pids` are enforced where cgroups allow it (root), else ignored.
     """
 
@@ -51,7 +51,7 @@ class Status(StrEnum):
     EXITED = "exited"
     """Ended by itself and will not be restarted."""
     STOPPED = "stopped"
-    """Ended because it was asked to."""
+    """Ended because it was asked to, or had ended before and was then asked to."""
     LOST = "lost"
     """Its shim is gone (power cut, kill -9) though nobody asked it to stop."""
 
@@ -98,6 +98,10 @@ class Supervisor(Protocol):
 
     async def forget(self, id: str) -> None:
         """Stop it and delete its directory with its logs."""
+        ...
+
+    def spec(self, id: str) -> Spec | None:
+        """What it was last started with, the marks included; None when unknown."""
         ...
 
     def log(self, id: str, tail: int) -> tuple[LogLine, ...]:

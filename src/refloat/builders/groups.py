@@ -1,0 +1,61 @@
+"""Process groups of our own short commands, and the lock file that names the one at work.
+
+A command inherits the lock, so that it is held as long as anything of the command lives, whatever
+became of the control plane that started it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+from refloat.domain.errors import Unavailable
+
+
+async def take(fd: int, deadline: float) -> None:
+    """Lock the file; a git that an earlier control plane left running is ended for it."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + deadline
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() > until:
+                raise Unavailable("the git cache is in use by another process") from None
+        _kill_group(_holder(fd))
+        await asyncio.sleep(0.02)
+
+
+def _holder(fd: int) -> int:
+    """The process group named in the lock file, when its leader holds the lock and lost its parent."""
+    numbers = os.pread(fd, 40, 0).split()
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+        return 0
+    pid, owner = map(int, numbers)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        mine = os.fstat(fd)
+        held = (path.stat() for path in Path(f"/proc/{pid}/fd").iterdir())
+        if parent != owner and any((o.st_dev, o.st_ino) == (mine.st_dev, mine.st_ino) for o in held):
+            return pid
+    return 0
+
+
+async def end_group(process: asyncio.subprocess.Process) -> None:
+    """Kill the whole group; the leader is reaped before this returns, even when cancelled again."""
+    _kill_group(process.pid)
+    if process.returncode is None:
+        reaped = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.shield(reaped)
+        except asyncio.CancelledError:
+            await reaped
+            raise
+
+
+def _kill_group(pid: int) -> None:
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""The local engine: services as native processes of this machine."""

@@ -1,0 +1,62 @@
+"""Files and folders whose owner and mode matter.
+
+Folders of a service belong to the service's user and nobody else can look into them; the folders above
+belong to us and can be passed through, but not listed.
+"""
+
+import os
+from pathlib import Path
+
+PASSABLE = 0o711
+OWN = 0o750
+
+
+def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file atomically, readable by us only. `durable`: it also survives a power cut."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def make_passable(path: Path, above: Path) -> None:
+    """Make `path` and every folder from `above` down to it ours, and open to pass through."""
+    for folder in (above, *(above / part for part in _prefixes(path.relative_to(above)))):
+        folder.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode
+        if mode & PASSABLE != PASSABLE:
+            folder.chmod(mode | PASSABLE)
+
+
+def own_directory(path: Path, uid: int | None, above: Path) -> Path:
+    """A folder that belongs to `uid` (None: to us), mode 0750, below passable ones from `above` on.
+
+    The parents belong to us, so that the user cannot put a link in its place.
+    """
+    make_passable(path.parent, above)
+    path.mkdir(mode=OWN, exist_ok=True)
+    path.chmod(OWN)
+    if uid is not None:
+        os.chown(path, uid, uid, follow_symlinks=False)
+    return path
+
+
+def obstacle(path: Path, uid: int | None = None) -> Path | None:
+    """The topmost folder above `path` that other users, or this one, cannot pass through; None when they can."""
+    for folder in reversed(path.absolute().parents):
+        if folder.exists() and not _passes(folder.stat(), uid):
+            return folder
+    return None
+
+
+def _passes(status: os.stat_result, uid: int | None) -> bool:
+    return bool(status.st_mode & (0o100 if status.st_uid == uid else 0o001))
+
+
+def _prefixes(relative: Path) -> list[Path]:
+    return [Path(*relative.parts[: count + 1]) for count in range(len(relative.parts))]
