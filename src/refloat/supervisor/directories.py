@@ -11,6 +11,11 @@ PASSABLE = 0o711
 OWN = 0o750
 
 
+def private(path: str, flags: int) -> int:
+    """An `opener` for files that only we may read."""
+    return os.open(path, flags, 0o600)
+
+
 def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Replace a file atomically, readable by us only. `durable`: it also survives a power cut."""
     temporary = path.with_name(f"{path.name}.new")
@@ -47,7 +52,7 @@ def own_directory(path: Path, uid: int | None, above: Path) -> Path:
 
 
 def obstacle(path: Path, uid: int | None = None) -> Path | None:
-    """The topmost folder above `path` that other users, or this one, cannot pass through; None when they can."""
+    """The topmost folder above `path` that other users, or this one, cannot pass through; else None."""
     for folder in reversed(path.absolute().parents):
         if folder.exists() and not _passes(folder.stat(), uid):
             return folder

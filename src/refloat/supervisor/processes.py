@@ -29,7 +29,7 @@ from refloat.domain.revision import LogLine
 from refloat.supervisor import cgroups, logs, shim
 from refloat.supervisor.base import LIVE, Spec, State, Status
 from refloat.supervisor.cancellation import to_the_end
-from refloat.supervisor.directories import write_private
+from refloat.supervisor.directories import private, write_private
 
 MARK = "REFLOAT_PROCESS_ID"
 NODE_MARK = "REFLOAT_NODE"
@@ -152,7 +152,7 @@ class LocalSupervisor:
         """Returns when the process runs or is known not to: the shim closes its output then."""
         self._make_room(folder)
         self._write_spec(spec, folder)
-        with (folder / "shim.err").open("wb") as errors:
+        with open(folder / "shim.err", "wb", opener=private) as errors:
             subprocess.run(
                 [self._python, "-I", "-S", str(self._installed_shim()), str(folder)],
                 stdin=subprocess.DEVNULL,
@@ -175,7 +175,7 @@ class LocalSupervisor:
         groups, missing = self._cgroups.create(spec)
         if missing:
             note = f"limits that cannot be enforced here: {', '.join(missing)}"
-            with self.log_path(spec.id).open("a") as log:
+            with open(self.log_path(spec.id), "a", opener=private) as log:
                 log.write(f"{shim.utc()} shim {note}\n")
         marks = {MARK: spec.id, NODE_MARK: self._node}
         content = msgspec.to_builtins(spec) | msgspec.to_builtins(groups) | self._log_limits

@@ -1,0 +1,127 @@
+"""Guarantees about git that is cancelled, too slow, killed, or left behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from source_support import Repository
+
+from refloat.builders.source import Sources
+from refloat.domain.errors import BuildFailed
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return Sources(tmp_path / "node", local_sources=True)
+
+
+async def test_a_cache_that_a_killed_git_left_locked_or_broken_is_mended(
+    repository: Repository, sources: Sources, tmp_path: Path
+) -> None:
+    repository.commit({"a": "1"})
+    await sources.resolve("svc", repository.source())
+    cache = tmp_path / "node/services/svc/git/cache"
+    (cache / "shallow.lock").touch()
+    (cache / "refs/refloat/x.lock").touch()
+    second = repository.commit({"a": "2"})
+    assert (await sources.resolve("svc", repository.source())).id == second
+    (cache / "shallow").write_text("nonsense\n")
+    third = repository.commit({"a": "3"})
+    assert (await sources.resolve("svc", repository.source())).id == third
+
+
+@pytest.fixture
+def slow_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git whose ls-remote hangs with a child, ignoring TERM; the file names both processes."""
+    folder, pids = tmp_path / "bin", tmp_path / "pids"
+    folder.mkdir()
+    real = subprocess.run(("sh", "-c", "command -v git"), check=True, capture_output=True, text=True)
+    script = f"""#!/bin/sh
+case "$1" in ls-remote) trap '' TERM; sleep 1000 & echo $$ $! > {pids}; wait;; esac
+exec {real.stdout.strip()} "$@"
+"""
+    (folder / "git").write_text(script)
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    yield pids
+    for pid in pids.read_text().split() if pids.exists() else ():
+        if alive(int(pid)):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+async def started(pids: Path) -> list[int]:
+    await until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    return [int(pid) for pid in pids.read_text().split()]
+
+
+async def gone(pids: list[int]) -> None:
+    await until(lambda: not any(alive(pid) for pid in pids))
+
+
+async def test_a_cancelled_call_leaves_no_git_behind(
+    repository: Repository, sources: Sources, slow_git: Path
+) -> None:
+    repository.commit({"a": "1"})
+    call = asyncio.ensure_future(sources.resolve("svc", repository.source()))
+    pids = await started(slow_git)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await gone(pids)
+
+
+async def test_a_git_that_takes_too_long_is_ended(
+    repository: Repository, sources: Sources, slow_git: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refloat.builders.source.ASK", 1.0)
+    repository.commit({"a": "1"})
+    with pytest.raises(BuildFailed, match="did not finish within 1 s"):
+        await sources.resolve("svc", repository.source())
+    await gone(await started(slow_git))
+
+
+async def test_a_git_left_by_a_killed_control_plane_is_ended_first(
+    repository: Repository, sources: Sources, slow_git: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = repository.commit({"a": "1"})
+    program = f"""
+import asyncio
+from pathlib import Path
+from refloat.builders.source import Sources
+from refloat.domain.resources import GitSource
+sources = Sources(Path({str(tmp_path / "node")!r}), local_sources=True)
+asyncio.run(sources.resolve("svc", GitSource(url={str(repository.path)!r})))
+"""
+    former = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    pids = await started(slow_git)
+    former.kill()
+    await former.wait()
+    assert all(alive(pid) for pid in pids)
+    monkeypatch.setenv("PATH", os.environ["PATH"].split(":", 1)[1])
+    assert (await sources.resolve("svc", repository.source())).id == head
+    await gone(pids)
