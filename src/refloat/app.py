@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,22 @@ def simulated_platform() -> Platform:
     )
 
 
+def configure_logging() -> None:
+    """Plain lines on stderr. Tracebacks show no local variables: they may hold secrets."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
+    configure_logging()
     settings = prepare_data_dir(settings)
     lock = lock_data_dir(settings.data_dir)
     migrate(database_path(settings))

@@ -33,7 +33,9 @@ def create_app(context: Context, lifespan: Sequence[Lifespan] = ()) -> ASGIApp:
         [*ROUTES, _healthz],
         exception_handlers=errors.HANDLERS,
         lifespan=list(lifespan),
-        openapi_config=OpenAPIConfig(title="Refloat", version=__version__, path="/", render_plugins=()),
+        openapi_config=OpenAPIConfig(
+            title="Refloat", version=__version__, path="/refloat/schema", render_plugins=()
+        ),
         logging_config=None,
         request_max_body_size=MAX_BODY_BYTES,
     )

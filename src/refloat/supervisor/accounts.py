@@ -5,11 +5,12 @@ exist. Without root everything runs as us, and there is no isolation.
 """
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from refloat.supervisor.directories import write_private
+from refloat.supervisor.directories import PASSABLE, holding, write_private
 
 FIRST, COUNT = 200_000, 100_000
 """The users that are given out; a range that distributions leave free."""
@@ -41,23 +42,32 @@ class Accounts:
         """The user of the service, the same at every call; None: our own. Its group has the same number."""
         if not self._as_root:
             return None
-        given = self._load()
-        if service_id not in given.uids:
-            given.uids[service_id] = uid = self._free_uid(given)
-            given.next = uid + 1
-            self._save(given)
-        return given.uids[service_id]
+        if known := self._load().uids.get(service_id):
+            return known
+        with self._alone():
+            given = self._load()
+            if service_id not in given.uids:
+                given.uids[service_id] = uid = self._free_uid(given)
+                given.next = uid + 1
+                self._save(given)
+            return given.uids[service_id]
 
     def free(self, service_id: str) -> None:
         """Forget the user of a service that is gone."""
-        given = self._load()
-        if given.uids.pop(service_id, None) is not None:
-            self._save(given)
+        if service_id in self._load().uids:
+            with self._alone():
+                given = self._load()
+                given.uids.pop(service_id, None)
+                self._save(given)
 
     def _free_uid(self, given: _Given) -> int:
         taken = set(given.uids.values())
         offset = given.next - FIRST
         return next(uid for step in range(COUNT) if (uid := FIRST + (offset + step) % COUNT) not in taken)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        self._path.parent.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
+        return holding(self._path.with_suffix(".lock"))
 
     def _load(self) -> _Given:
         try:
@@ -66,5 +76,4 @@ class Accounts:
             return _Given()
 
     def _save(self, given: _Given) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._path, msgspec.json.encode(given), durable=True)

@@ -4,7 +4,11 @@ Folders of a service belong to the service's user and nobody else can look into 
 belong to us and can be passed through, but not listed.
 """
 
+import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PASSABLE = 0o711
@@ -18,15 +22,24 @@ def private(path: str, flags: int) -> int:
 
 def write_private(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Replace a file atomically, readable by us only. `durable`: it also survives a power cut."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         if durable:
             file.flush()
             os.fsync(file.fileno())
-    temporary.replace(path)
+    Path(temporary).replace(path)
+
+
+@contextmanager
+def holding(lock: Path) -> Iterator[None]:
+    """Alone among all processes of this machine; a killed holder holds no more."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_passable(path: Path, above: Path) -> None:

@@ -29,10 +29,12 @@ from refloat.domain.revision import LogLine
 from refloat.supervisor import cgroups, logs, shim
 from refloat.supervisor.base import LIVE, Spec, State, Status
 from refloat.supervisor.cancellation import to_the_end
-from refloat.supervisor.directories import private, write_private
+from refloat.supervisor.directories import holding, private, write_private
 
 MARK = "REFLOAT_PROCESS_ID"
 NODE_MARK = "REFLOAT_NODE"
+TURN = "turn"
+"""In the directory of a process: held by whoever is about to start it or to clean up after it."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:+-]{0,199}")
 _RETRY = 0.01
 
@@ -70,7 +72,6 @@ class LocalSupervisor:
         self._node = hashlib.sha256(os.fsencode(self._run.resolve())).hexdigest()[:8]
         self._cgroups = cgroups.Cgroups(cgroups_root, self._node)
         self._turns: dict[str, asyncio.Lock] = {}
-        self._starting: set[str] = set()
 
     @property
     def limiting(self) -> bool:
@@ -83,7 +84,7 @@ class LocalSupervisor:
             state = self._read(spec.id)
             if state and state.status in LIVE:
                 return state
-            return await to_the_end(self._start(spec, folder, leftovers=state is not None))
+            return await to_the_end(self._start(spec, folder))
 
     async def state(self, id: str) -> State | None:
         return self._read(id)
@@ -113,7 +114,7 @@ class LocalSupervisor:
             await self._ask(id, {"op": "stop", "grace": grace_seconds})
             state = self._read(id)
         async with self._turn(id):
-            await to_the_end(self._settle(id))
+            await to_the_end(asyncio.to_thread(self._settle, self._folder(id)))
 
     async def forget(self, id: str) -> None:
         await self.stop(id)
@@ -134,14 +135,8 @@ class LocalSupervisor:
 
     # -- starting
 
-    async def _start(self, spec: Spec, folder: Path, *, leftovers: bool) -> State:
-        if leftovers:
-            await self._settle(spec.id)
-        self._starting.add(spec.id)
-        try:
-            await asyncio.to_thread(self._launch, spec, folder)
-        finally:
-            self._starting.discard(spec.id)
+    async def _start(self, spec: Spec, folder: Path) -> State:
+        await asyncio.to_thread(self._launch, spec, folder)
         state = self._read(spec.id)
         if state is None or state.status is Status.LOST:
             errors = (folder / "shim.err").read_text(errors="replace").strip().splitlines()
@@ -150,8 +145,20 @@ class LocalSupervisor:
 
     def _launch(self, spec: Spec, folder: Path) -> None:
         """Returns when the process runs or is known not to: the shim closes its output then."""
-        self._make_room(folder)
-        self._write_spec(spec, folder)
+        for path in (self._run, folder, folder / "log"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with holding(folder / TURN):
+            state = self._look(spec.id)
+            if state and state.status in LIVE:
+                return
+            if state:
+                self._bury(folder, lost=state.status is Status.LOST)
+            for name in ("state.json", "ctl.sock"):
+                (folder / name).unlink(missing_ok=True)
+            self._write_spec(spec, folder)
+            self._run_shim(folder)
+
+    def _run_shim(self, folder: Path) -> None:
         with open(folder / "shim.err", "wb", opener=private) as errors:
             subprocess.run(
                 [self._python, "-I", "-S", str(self._installed_shim()), str(folder)],
@@ -163,13 +170,6 @@ class LocalSupervisor:
                 start_new_session=True,
                 check=False,
             )
-
-    def _make_room(self, folder: Path) -> None:
-        self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "log").mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        for name in ("state.json", "ctl.sock"):
-            (folder / name).unlink(missing_ok=True)
 
     def _write_spec(self, spec: Spec, folder: Path) -> None:
         groups, missing = self._cgroups.create(spec)
@@ -196,6 +196,13 @@ class LocalSupervisor:
     # -- looking and asking
 
     def _read(self, id: str) -> State | None:
+        """What is known; a process without a shim is not lost while somebody is about to start one."""
+        state = self._look(id)
+        if state and state.status is Status.LOST and _is_held(self._folder(id) / TURN):
+            return msgspec.structs.replace(state, status=Status.STARTING)
+        return state
+
+    def _look(self, id: str) -> State | None:
         """The lock is looked at before the state: a state read after a free lock is the last there is."""
         folder = self._folder(id)
         spec, alive = self.spec(id), _is_held(folder / "lock")
@@ -204,7 +211,7 @@ class LocalSupervisor:
         saved = Saved(status=Status.STARTING)
         with contextlib.suppress(OSError, msgspec.DecodeError):
             saved = msgspec.json.decode((folder / "state.json").read_bytes(), type=Saved)
-        if not alive and saved.status in LIVE and id not in self._starting:
+        if not alive and saved.status in LIVE:
             saved = msgspec.structs.replace(saved, status=Status.LOST, pid=0)
         return State(id=id, labels=spec.labels, **msgspec.structs.asdict(saved))
 
@@ -230,16 +237,19 @@ class LocalSupervisor:
         finally:
             writer.close()
 
-    async def _settle(self, id: str) -> None:
+    def _settle(self, folder: Path) -> None:
         """End what a killed shim left running, and write down that nothing is wanted any more."""
-        state = self._read(id)
-        if state is None:
+        if not folder.exists():
             return
-        await asyncio.to_thread(self._bury, self._folder(id), lost=state.status is Status.LOST)
-        if state.status is not Status.STOPPED:
-            kept = {field: getattr(state, field) for field in Saved.__struct_fields__}
-            kept |= {"format": shim.FORMAT, "status": Status.STOPPED, "pid": 0}
-            write_private(self._folder(id) / "state.json", msgspec.json.encode(kept))
+        with holding(folder / TURN):
+            state = self._look(folder.name)
+            if state is None or state.status in LIVE:
+                return
+            self._bury(folder, lost=state.status is Status.LOST)
+            if state.status is not Status.STOPPED:
+                kept = {field: getattr(state, field) for field in Saved.__struct_fields__}
+                kept |= {"format": shim.FORMAT, "status": Status.STOPPED, "pid": 0}
+                write_private(folder / "state.json", msgspec.json.encode(kept))
 
     def _bury(self, folder: Path, *, lost: bool) -> None:
         content = json.loads((folder / "spec.json").read_bytes())

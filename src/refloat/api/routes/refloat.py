@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from refloat.api import history
 from refloat.api.call import Body, Call, Http
+from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
 from refloat.control.context import Context
 from refloat.domain.deployment import Event, Verb
@@ -34,6 +35,30 @@ async def read_plan(request: Http, environment_id: str, action: str = "redeploy"
         raise Invalid(f"action: {action!r} is unknown; use one of {', '.join(_VERBS)}")
     plan = await control.read_plan(call.context, environment, _VERBS[action])
     return {**msgspec.to_builtins(plan), "hash": plan.hash}
+
+
+@get("/refloat/environment/{environment_id:str}/journal")
+async def read_journal(request: Http, environment_id: str, version: str | None = None) -> Body:
+    """Every step of a deployment, the last one by default: when it began and ended, and how often."""
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id)
+    deployment = await control.find(call.context, environment.id, version)
+    steps = await store.steps(call.read, deployment.id) if deployment else ()
+    return {
+        "deployment_request_id": deployment.id if deployment else None,
+        "plan_hash": deployment.plan_hash if deployment else None,
+        "results": [
+            {
+                "service_id": step.service_id or None,
+                "step": step.name,
+                "attempt": step.attempt,
+                "outcome": step.outcome,
+                "started_at": timestamp(step.started_at),
+                "finished_at": timestamp(step.finished_at) if step.finished_at else None,
+            }
+            for step in steps
+        ],
+    }
 
 
 @get("/refloat/environment/{environment_id:str}/events")
@@ -88,4 +113,4 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_plan, stream)
+ROUTES = (read_plan, read_journal, stream)

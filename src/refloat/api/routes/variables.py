@@ -90,11 +90,11 @@ async def _variable(call: Call, variable_id: str, owner: Resource | None = None)
 async def list_variables(
     request: Http,
     parent_id: str,
-    scope: VariableScope,
+    of_scope: Annotated[VariableScope, Parameter(query="scope")],
     is_secret: Annotated[bool | None, Parameter(query="is_secret")] = None,
 ) -> Body:
     call = Call(request)
-    return await _listed(call, await _owner(call, scope, parent_id, Operation.VIEW), is_secret)
+    return await _listed(call, await _owner(call, of_scope, parent_id, Operation.VIEW), is_secret)
 
 
 @post("/variable")

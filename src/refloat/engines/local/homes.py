@@ -19,7 +19,7 @@ import msgspec
 from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
-from refloat.supervisor.directories import make_passable, obstacle, own_directory, write_private
+from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
 
 _REMEMBERED = 20
 
@@ -47,19 +47,14 @@ class Homes:
 
     def guard(self, revision: Revision) -> None:
         """Raises Fenced for an owner that was replaced, or a deployment that a later one followed."""
-        path = self.folder(revision.service_id) / "fences.json"
-        known = msgspec.json.decode(path.read_bytes(), type=list[_Fence]) if path.exists() else []
+        folder = self.folder(revision.service_id)
+        make_passable(folder, self._node)
         ours = _Fence(revision.deployment_id, revision.fence)
-        if ours in known[-1:]:
-            return
-        followed = any(fence.deployment_id == ours.deployment_id for fence in known[:-1])
-        last = known[-1] if known else None
-        if followed or (last and last.deployment_id == ours.deployment_id and last.fence > ours.fence):
-            raise Fenced(f"deployment {ours.deployment_id} has a newer owner or was followed by another one")
-        if last and last.deployment_id == ours.deployment_id:
-            known.pop()
-        make_passable(path.parent, self._node)
-        write_private(path, msgspec.json.encode([*known, ours][-_REMEMBERED:]), durable=True)
+        with holding(folder / "fences.lock"):
+            known = _known_fences(folder)
+            if known[-1:] != [ours]:
+                content = msgspec.json.encode(_with_fence(known, ours)[-_REMEMBERED:])
+                write_private(folder / "fences.json", content, durable=True)
 
     def furnish(self, revision: Revision) -> None:
         """Make home, temporary directory and files. Raises StepFailed naming what the service cannot have."""
@@ -93,6 +88,22 @@ class Homes:
             _write_below(home, inside, content.encode(), uid)
         except OSError as error:
             raise StepFailed(f"the file {mount} cannot be written: {error.strerror}") from error
+
+
+def _known_fences(folder: Path) -> list[_Fence]:
+    try:
+        return msgspec.json.decode((folder / "fences.json").read_bytes(), type=list[_Fence])
+    except FileNotFoundError:
+        return []
+
+
+def _with_fence(known: list[_Fence], ours: _Fence) -> list[_Fence]:
+    """The last one belongs to the deployment that acted last, at the highest fence it had."""
+    followed = any(fence.deployment_id == ours.deployment_id for fence in known[:-1])
+    same = known[-1:] if known and known[-1].deployment_id == ours.deployment_id else []
+    if followed or any(fence.fence > ours.fence for fence in same):
+        raise Fenced(f"deployment {ours.deployment_id} has a newer owner or was followed by another one")
+    return [*known[: len(known) - len(same)], ours]
 
 
 def relative_mount(mount: str, home: Path) -> PurePosixPath:
