@@ -12,6 +12,7 @@ from refloat.domain.resources import (
     Cluster,
     Environment,
     Organization,
+    Probe,
     Project,
     Resource,
     Service,
@@ -136,7 +137,10 @@ def application(it: Application) -> Body:
         "maximun_gpu": 0,
         "min_running_instances": it.min_running_instances,
         "max_running_instances": it.max_running_instances,
-        "healthchecks": msgspec.to_builtins(it.healthchecks),
+        "healthchecks": {
+            "readiness_probe": _probe(it.healthchecks.readiness_probe),
+            "liveness_probe": _probe(it.healthchecks.liveness_probe),
+        },
         "auto_preview": it.auto_preview,
         "auto_deploy": it.auto_deploy,
         "ports": [msgspec.to_builtins(p) for p in it.ports],
@@ -146,6 +150,17 @@ def application(it: Application) -> Body:
         "annotations_groups": [],
         "labels_groups": [],
     }
+
+
+_CHECKS = ("tcp", "http", "exec", "grpc")
+
+
+def _probe(it: Probe | None) -> Body | None:
+    """A probe with its check below `type`."""
+    if it is None:
+        return None
+    body = msgspec.to_builtins(it)
+    return {"type": {name: body.pop(name) for name in _CHECKS}, **body}
 
 
 def _git(it: Application) -> Body:

@@ -12,13 +12,17 @@ from refloat.domain.errors import Invalid
 from refloat.domain.resources import (
     Application,
     Environment,
+    ExecCheck,
     GitProvider,
     GitSource,
+    GrpcCheck,
     Healthchecks,
+    HttpCheck,
     Port,
     PortProtocol,
     Probe,
     Storage,
+    TcpCheck,
 )
 from refloat.store import resources as store
 
@@ -53,11 +57,55 @@ class StorageInput(msgspec.Struct, kw_only=True):
     type: str = "FAST_SSD"
 
 
+class CheckInput(msgspec.Struct, kw_only=True):
+    """`type` of a probe: exactly one is set."""
+
+    tcp: TcpCheck | None = None
+    http: HttpCheck | None = None
+    exec: ExecCheck | None = None
+    grpc: GrpcCheck | None = None
+
+
+class ProbeInput(msgspec.Struct, kw_only=True):
+    """Times in whole seconds."""
+
+    type: CheckInput = msgspec.field(default_factory=CheckInput)
+    initial_delay_seconds: int = 30
+    period_seconds: int = 10
+    timeout_seconds: int = 5
+    success_threshold: int = 1
+    failure_threshold: int = 9
+
+    def probe(self) -> Probe:
+        return Probe(
+            tcp=self.type.tcp,
+            http=self.type.http,
+            exec=self.type.exec,
+            grpc=self.type.grpc,
+            initial_delay_seconds=self.initial_delay_seconds,
+            period_seconds=self.period_seconds,
+            timeout_seconds=self.timeout_seconds,
+            success_threshold=self.success_threshold,
+            failure_threshold=self.failure_threshold,
+        )
+
+
+class HealthchecksInput(msgspec.Struct, kw_only=True):
+    readiness_probe: ProbeInput | None = None
+    liveness_probe: ProbeInput | None = None
+
+    def healthchecks(self) -> Healthchecks:
+        return Healthchecks(
+            readiness_probe=self.readiness_probe.probe() if self.readiness_probe else None,
+            liveness_probe=self.liveness_probe.probe() if self.liveness_probe else None,
+        )
+
+
 class ApplicationInput(msgspec.Struct, kw_only=True):
     """A create or edit body. What is UNSET keeps its value in an edit, and is the default in a create."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
-    healthchecks: Healthchecks | msgspec.UnsetType = msgspec.UNSET
+    healthchecks: HealthchecksInput | msgspec.UnsetType = msgspec.UNSET
     git_repository: GitInput | msgspec.UnsetType = msgspec.UNSET
     description: str | msgspec.UnsetType | None = msgspec.UNSET
     icon_uri: str | msgspec.UnsetType = msgspec.UNSET
@@ -123,8 +171,8 @@ def _merged(context: Context, current: Application, body: ApplicationInput) -> A
     }
     if isinstance(body.name, str):
         changes["name"] = checked_name(body.name)
-    if isinstance(body.healthchecks, Healthchecks):
-        changes["healthchecks"] = body.healthchecks
+    if isinstance(body.healthchecks, HealthchecksInput):
+        changes["healthchecks"] = body.healthchecks.healthchecks()
     if isinstance(body.git_repository, GitInput):
         changes["git"] = _git(body.git_repository)
     if body.auto_deploy is not msgspec.UNSET:

@@ -1,0 +1,81 @@
+"""DEPLOYED only when the new version answered through its route; else the reason, and the old one serves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.installation import APP, Installation, Repository
+
+_QUICK = {
+    "readiness_probe": {
+        "type": {"http": {"path": "/", "port": 8000}},
+        "initial_delay_seconds": 0,
+        "period_seconds": 1,
+        "timeout_seconds": 1,
+        "failure_threshold": 2,
+    }
+}
+_SLEEPER = "import time\nprint('last words', flush=True)\ntime.sleep(600)\n"
+_ELSEWHERE = APP.replace('int(os.environ["PORT"])', "0")
+_EXITS = "print('last words', flush=True)\nraise SystemExit(3)\n"
+
+CASES = {
+    "it starts and never answers": ({"app.py": _SLEEPER}, "DEPLOYMENT_ERROR", "not ready"),
+    "it answers on another port": ({"app.py": _ELSEWHERE}, "DEPLOYMENT_ERROR", "not ready"),
+    "it ends at once": ({"app.py": _EXITS}, "DEPLOYMENT_ERROR", "exit code 3"),
+    "its command is not there": ({"Procfile": "web: no-such-command\n"}, "DEPLOYMENT_ERROR", "127"),
+    "its build fails": ({"requirements.txt": "no-such-package-of-this-test==9\n"}, "BUILD_ERROR", ""),
+    "there is nothing to run": ({"Procfile": "release: true\n"}, "BUILD_ERROR", "Procfile"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_version_that_does_not_serve_is_an_error_and_the_old_one_goes_on(
+    case: str, installation: Installation, folder: Path
+) -> None:
+    files, state, words = CASES[case]
+    repository = Repository(folder / "git")
+    environment = installation.environment()
+    application = installation.application(environment, "api", repository.url, healthchecks=_QUICK)
+    assert installation.roll(environment)["state"] == "DEPLOYED"
+    commit = repository.commit(files)
+    body = {"applications": [{"application_id": application, "git_commit_id": commit}]}
+    installation.call("POST", f"/environment/{environment}/service/deploy", body, expect=202)
+    assert installation.ended(environment)["state"] == state
+    service: dict[str, Any] = installation.last(environment)["stages"][0]["services"][0]
+    assert words in service["reason"]
+    assert service["serving"] == f"{application}.1"
+    assert installation.get(application).text == "hello"
+    assert installation.status(environment)["deployment_status"] == "OUT_OF_DATE"
+    if "last words" in "".join(files.values()):
+        assert "last words" in installation.log_text(environment)
+
+
+def test_an_application_that_answers_only_errors_is_not_deployed(
+    installation: Installation, folder: Path
+) -> None:
+    environment = installation.environment()
+    application = installation.application(environment, "api", Repository(folder / "git").url)
+    installation.variable(application, "APPLICATION", "STATUS", "500")
+    assert installation.roll(environment)["state"] == "DEPLOYMENT_ERROR"
+    assert "it answered 500" in installation.last(environment)["stages"][0]["services"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"url": "file:///no/such/repository"}, "/no/such/repository"),
+        ({"url": "https://127.0.0.1:1/x.git"}, "127.0.0.1"),
+        ({"branch": "no-such-branch"}, "no-such-branch"),
+        ({"root_path": "/no/such/path"}, "no/such/path"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_a_build_error_that_names_it(
+    source: dict[str, str], words: str, installation: Installation, folder: Path
+) -> None:
+    url = source.pop("url", Repository(folder / "git").url)
+    environment = installation.environment()
+    installation.application(environment, "api", url, git_repository={"url": url, **source})
+    assert installation.roll(environment)["state"] == "BUILD_ERROR"
+    assert words in installation.last(environment)["stages"][0]["services"][0]["reason"]
