@@ -94,7 +94,7 @@ def local_platform(settings: Settings) -> Platform:
     supervisor = LocalSupervisor(settings.node_dir)
     accounts = Accounts(settings.node_dir)
     return Platform(
-        engine=LocalEngine(settings.node_dir, supervisor, accounts, limiting=os.geteuid() == 0),
+        engine=LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting),
         router=CaddyRouter(
             settings.node_dir,
             supervisor,

@@ -53,7 +53,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """All an engine needs to start a service. `environment` holds values: never log it.
 
     `key` is unique for ever: `{service_id}.{deployment number}`. A lower `fence` than one seen for the
-    service is refused. `cpu` in millicores, `memory` in MB, `grace_seconds` between TERM and KILL.
+    deployment is refused. `cpu` in millicores, `memory` in MB, `grace_seconds` between TERM and KILL.
     `command` is final: the artifact's own or the user's entrypoint and arguments.
     """
 

@@ -10,7 +10,7 @@ directory, and a copy goes on running after an upgrade, so what is on disk carri
     DIR/log/current  lines `<UTC time> <out|err|shim> <text>`; older files are current.1, current.2, …
 """
 
-# ruff: noqa: PTH105, PTH208, SIM115  (pathlib would cost a fifth of the start-up time)
+# ruff: noqa: PTH105, PTH110, PTH208, SIM115  (pathlib would cost a fifth of the start-up time)
 
 import ctypes
 import fcntl
@@ -106,11 +106,11 @@ class Log:
         self.feed("shim", f"{text}\n".encode())
 
     def _rotate(self) -> None:
-        self._file.close()
-        for older, newer in zip(self._names[:0:-1], self._names[-2::-1], strict=True):
-            with suppress(OSError):
-                os.replace(newer, older)
-        self._file = open(self._names[0], "wb", 0)
+        with suppress(OSError):  # where no new file can be made, the old one goes on
+            for older, newer in zip(self._names[:0:-1], self._names[-2::-1], strict=True):
+                if os.path.exists(newer):
+                    os.replace(newer, older)
+            self._file = open(self._names[0], "wb", 0)
 
 
 class Shim:

@@ -1,0 +1,207 @@
+"""What every engine keeps to, whatever it runs services on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from engines_support import LISTENS, RIGS, Heard, Rig, changed, of, revision, running, until
+
+from refloat.domain.errors import Fenced
+from refloat.domain.revision import InstanceState
+from refloat.engines.base import Engine
+
+
+@pytest.fixture(params=RIGS)
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with RIGS[request.param]() as made:
+        yield made
+
+
+@pytest.fixture
+def engine(rig: Rig) -> Engine:
+    return rig.engine
+
+
+async def test_capabilities_name_what_it_can_run(engine: Engine) -> None:
+    assert "application" in engine.capabilities().service_kinds
+
+
+async def test_prepared_instances_exist_with_their_labels(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision(instances=2))
+    prepared = await engine.prepare(it)
+    assert [instance.index for instance in prepared] == [0, 1]
+    assert len({instance.endpoint for instance in prepared}) == 2
+    for instance in prepared:
+        assert (instance.revision_key, instance.service_id) == (it.key, it.service_id)
+        assert (instance.environment_id, instance.deployment_id) == (it.environment_id, it.deployment_id)
+
+
+async def test_preparing_again_gives_the_same_instances(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision(instances=2))
+    first = await engine.prepare(it)
+    again = await asyncio.gather(engine.prepare(it), rig.reopened().prepare(it))
+    for instances in again:
+        assert [i.endpoint for i in instances] == [i.endpoint for i in first]
+    assert len(await of(engine, it)) == 2
+
+
+async def test_a_serving_revision_runs_and_answers(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    (instance,) = await running(engine, it)
+    assert await engine.check(instance, LISTENS, 5) == ""
+
+
+async def test_another_control_plane_observes_the_same(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    expected = await running(engine, it)
+    assert await of(rig.reopened(), it) == expected
+
+
+async def test_observing_one_environment_shows_no_other(rig: Rig, engine: Engine) -> None:
+    await engine.prepare(rig.serving(revision()))
+    await engine.prepare(rig.serving(revision(service="other", environment_id="staging")))
+    assert {i.service_id for i in await engine.observe("staging")} == {"other"}
+    assert {i.service_id for i in await engine.observe()} == {"web", "other"}
+    assert await engine.observe("nowhere") == ()
+
+
+async def test_a_new_revision_stands_beside_the_old_one(rig: Rig, engine: Engine) -> None:
+    old, new = rig.serving(revision(1)), rig.serving(revision(2))
+    await engine.prepare(old)
+    before = await running(engine, old)
+    await engine.prepare(new)
+    await running(engine, new)
+    assert await of(engine, old) == before
+    await engine.stop(old.key, 5)
+    assert await of(engine, old) == ()
+    await running(engine, new)
+
+
+async def test_a_dying_revision_is_seen_and_its_log_tells(rig: Rig, engine: Engine) -> None:
+    it = rig.dying(revision())
+    await engine.prepare(it)
+
+    async def died() -> bool:
+        (instance,) = await of(engine, it)
+        return instance.state in (InstanceState.EXITED, InstanceState.BACKOFF) and instance.exit_code == 1
+
+    await until(died)
+    assert any("cannot" in line.text for line in await engine.logs(it.key, 20))
+
+
+async def test_an_owner_that_was_replaced_is_refused_for_ever(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision(fence=2))
+    await engine.prepare(it)
+    for later in (engine, rig.reopened()):
+        with pytest.raises(Fenced):
+            await later.prepare(changed(it, fence=1))
+        job, argv = rig.succeeding(changed(it, fence=1))
+        with pytest.raises(Fenced):
+            await later.run(job, argv, "job", Heard())
+    await engine.prepare(changed(it, fence=3))
+    with pytest.raises(Fenced):
+        await engine.prepare(it)
+
+
+async def test_the_next_deployment_begins_with_a_fence_of_its_own(rig: Rig, engine: Engine) -> None:
+    await engine.prepare(rig.serving(revision(1, fence=7)))
+    assert await engine.prepare(rig.serving(revision(2, fence=1)))
+
+
+async def test_a_stopped_revision_is_gone_and_its_log_is_not(rig: Rig, engine: Engine) -> None:
+    it = rig.dying(revision())
+    await engine.prepare(it)
+
+    async def told() -> object:
+        return await engine.logs(it.key, 20)
+
+    await until(told)
+    await engine.stop(it.key, 5)
+    assert await of(engine, it) == ()
+    lines = await engine.logs(it.key, 20)
+    assert lines and list(lines) == sorted(lines, key=lambda line: line.at)
+    assert len(await engine.logs(it.key, 1)) == 1
+
+
+async def test_stopping_again_or_what_never_was_is_fine(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    await engine.stop(it.key, 5)
+    await engine.stop(it.key, 5)
+    await engine.stop("never.1", 5)
+    assert await engine.logs("never.1", 5) == ()
+
+
+async def test_stopping_one_revision_spares_those_whose_name_begins_alike(rig: Rig, engine: Engine) -> None:
+    first, eleventh = rig.serving(revision(1)), rig.serving(revision(11))
+    await engine.prepare(first)
+    await engine.prepare(eleventh)
+    await engine.stop(first.key, 5)
+    assert len(await of(engine, eleventh)) == 1
+
+
+async def test_a_stopped_revision_can_be_prepared_again(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    await engine.stop(it.key, 5)
+    await engine.prepare(it)
+    await running(engine, it)
+
+
+async def test_a_stopped_instance_is_not_well(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    (instance,) = await running(engine, it)
+    await engine.stop(it.key, 5)
+    assert await engine.check(instance, LISTENS, 5) != ""
+
+
+async def test_destroying_leaves_nothing_of_the_service_alone(rig: Rig, engine: Engine) -> None:
+    it, other = rig.serving(revision()), rig.serving(revision(service="other"))
+    await engine.prepare(it)
+    await engine.prepare(other)
+    await engine.destroy("web")
+    await engine.destroy("web")
+    await engine.destroy("never")
+    assert {instance.service_id for instance in await engine.observe()} == {"other"}
+    assert await engine.logs(it.key, 20) == ()
+
+
+@pytest.mark.parametrize(("kind", "code"), [("succeeding", 0), ("failing", 1)])
+async def test_a_command_runs_once_under_its_key(rig: Rig, engine: Engine, kind: str, code: int) -> None:
+    it, argv = getattr(rig, kind)(revision())
+    first, repeated = Heard(), Heard()
+    assert await engine.run(it, argv, "web.1.release", first) == code
+    assert await engine.run(it, argv, "web.1.release", repeated) == code
+    assert await rig.reopened().run(it, argv, "web.1.release", repeated) == code
+    assert first and not repeated
+
+
+async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.failing(revision())
+    calls = [engine.run(it, argv, "web.1.release", Heard()) for engine in (engine, rig.reopened())]
+    assert await asyncio.gather(*calls) == [1, 1]
+
+
+async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.endless(revision())
+    heard = Heard()
+    call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
+
+    async def begun() -> bool:
+        return bool(heard)
+
+    await until(begun)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    it, argv = rig.succeeding(revision())
+    assert await engine.run(it, argv, "web.1.release", Heard()) == 0
+
+
+async def test_a_command_is_no_instance(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.succeeding(revision())
+    await engine.run(it, argv, "web.1.release", Heard())
+    assert await engine.observe() == ()
