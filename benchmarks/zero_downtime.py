@@ -1,10 +1,10 @@
 """Counted zero downtime: 100 rollouts of a slow application under a client that never retries.
 
-The application boots for a second and holds requests for 50 ms to 2 s. Rollouts alternate between a changed
-variable (`/redeploy`) and a new commit (`service/deploy`). The edge's hold-and-retry is off. Exits 1 unless no
-request failed and the edge counted what the client counted.
+The application boots for a second, holds requests for 50 ms to 2 s and drops them when it is told to end.
+Rollouts alternate between a changed variable (`/redeploy`) and a new commit (`service/deploy`). The edge's
+hold-and-retry is off. Exits 1 unless no request failed and the edge counted what the client counted.
 
-    python benchmarks/zero_downtime.py [--rollouts N] [--mutate stop-before-drain|skip-verification|skip-switch]
+    python benchmarks/zero_downtime.py [--rollouts N] [--mutate MUTATION]
 """
 
 import argparse
@@ -28,12 +28,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.e2e.installation import Installation, Repository
 
 APP = """
-import asyncio, os, time
+import asyncio, os, signal, threading, time
+import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
 VERSION = "{version}"
+SOCKETS = set()
 time.sleep(1.0)
 
 async def hold(request):
@@ -43,13 +45,38 @@ async def hold(request):
 
 async def echo(socket):
     await socket.accept()
-    while True:
-        await socket.send_text(await socket.receive_text())
+    SOCKETS.add(socket)
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    finally:
+        SOCKETS.discard(socket)
 
-app = Starlette(routes=[Route("/", hold, methods=["GET", "POST"]), WebSocketRoute("/ws", echo)])
+async def leave():
+    # A careless application: it says goodbye to WebSockets and drops every request in flight.
+    for socket in list(SOCKETS):
+        await socket.close(1001)
+    await asyncio.sleep(0.05)
+    os._exit(0)
+
+def serve():
+    app = Starlette(routes=[Route("/", hold, methods=["GET", "POST"]), WebSocketRoute("/ws", echo)])
+    config = uvicorn.Config(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning")
+    asyncio.run(run(uvicorn.Server(config)))
+
+async def run(server):
+    loop = asyncio.get_running_loop()
+    LEAVE.append(lambda: asyncio.run_coroutine_threadsafe(leave(), loop))
+    await server.serve()
+
+LEAVE = []
+signal.signal(signal.SIGTERM, lambda *_: LEAVE and LEAVE[0]())
+threading.Thread(target=serve).start()
+while True:
+    time.sleep(3600)
 """
 FILES = {
-    "Procfile": "web: uvicorn --host 127.0.0.1 --port $PORT --log-level warning --no-access-log app:app\n",
+    "Procfile": "web: python app.py\n",
     "requirements.txt": "starlette\nuvicorn\nwebsockets\n",
 }
 CONNECTIONS = 64

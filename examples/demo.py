@@ -26,6 +26,7 @@ APPS = ("catalog", "api", "web")
 RATE = 200
 TOKEN = "rf_demo_token"
 ENDED = ("DEPLOYED", "CANCELED")
+TOLD = ("DEPLOYING", "DEPLOYED", "BUILD_ERROR", "DEPLOYMENT_ERROR")
 
 Json = dict[str, Any]
 
@@ -143,15 +144,14 @@ def set_variable(server: Server, environment: str, key: str, value: str) -> str:
     return str(server.call("POST", "/variable", body)["id"])
 
 
-def watch(server: Server, environment: str, began: float, until: str = "") -> Json:
-    """Print every change of state until the deployment ended, or a service reached a state."""
-    shown: dict[str, str] = {}
+def watch(server: Server, environment: str, began: float, shown: dict[str, str], until: str = "") -> Json:
+    """Print what is under way and what is done, until the deployment ended or a service reached a state."""
     while True:
         statuses = server.call("GET", f"/environment/{environment}/statusesWithStages")
         for stage in statuses["stages"]:
             for status in stage["applications"]:
                 name = stage["stage"]["name"]
-                if shown.get(name) != status["state"] and status["state"] != "READY":
+                if shown.get(name) != status["state"] and status["state"] in TOLD:
                     shown[name] = status["state"]
                     print(f"  {time.monotonic() - began:5.1f} s  {name:8} {status['state']}", flush=True)
         state = statuses["environment"]["last_deployment_state"]
@@ -207,12 +207,13 @@ def roll_under_load(server: Server, environment: str) -> tuple[Json, list[str], 
     print(f"POST /environment/{environment}/redeploy under {RATE} requests a second")
     began = time.monotonic()
     server.call("POST", f"/environment/{environment}/redeploy")
-    watch(server, environment, began, until="api DEPLOYING")
+    shown: dict[str, str] = {}
+    watch(server, environment, began, shown, until="api DEPLOYING")
     before = journal(server, environment)
     server.kill()
     print(f"  {time.monotonic() - began:5.1f} s  kill -9 of the server; it is started again", flush=True)
     server.start()
-    status = watch(server, environment, began)
+    status = watch(server, environment, began, shown)
     time.sleep(1)
     report = load.communicate("end\n", timeout=60)[0].split("\n")
     return status, report, redone(before, journal(server, environment))
@@ -229,14 +230,14 @@ def main() -> int:
         environment, _ = make_environment(server, folder)
         print("first deployment: three applications from git, in three stages")
         server.call("POST", f"/environment/{environment}/deploy")
-        first = watch(server, environment, time.monotonic())
+        first = watch(server, environment, time.monotonic(), {})
         if first["state"] != "DEPLOYED":
             raise SystemExit(json.dumps(server.call("GET", f"/environment/{environment}/logs"), indent=1))
         change_greeting(server, environment)
         print_plan(server.call("GET", f"/refloat/environment/{environment}/plan?action=redeploy"))
         status, report, again = roll_under_load(server, environment)
         print(f"requests sent: {report[0]}, failed: {report[1]}; steps redone: {again}")
-        print(json.dumps(status, indent=1))
+        print_status(status)
         print_how_to_go_on(server, environment, keep)
         return int(status["state"] != "DEPLOYED" or report[1] != "0" or again != 0)
     finally:
@@ -250,6 +251,12 @@ def change_greeting(server: Server, environment: str) -> None:
     greeting = next(v for v in variables if v["key"] == "GREETING")
     server.call("PUT", f"/variable/{greeting['id']}", {"key": "GREETING", "value": "Good evening"})
     print("GREETING is changed from 'Good morning' to 'Good evening'")
+
+
+def print_status(status: Json) -> None:
+    """A key a line."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in status.items() if key != "metrics"]
+    print("{\n" + ",\n".join(lines) + "\n}")
 
 
 def print_how_to_go_on(server: Server, environment: str, keep: bool) -> None:
