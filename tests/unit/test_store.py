@@ -1,0 +1,103 @@
+"""What the store promises: sealed values, durable units of work, one schema."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from refloat.domain.errors import Conflict, StorageFull, Unavailable
+from refloat.domain.resources import Organization
+from refloat.store import resources
+from refloat.store.database import SqliteDatabase
+from refloat.store.schema import HEAD, migrate
+from refloat.store.sealing import Sealer, load_sealer
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def organization(number: int, name: str = "") -> Organization:
+    return Organization(id=str(number), parent="", name=name or f"o{number}", created_at=NOW, updated_at=NOW)
+
+
+@pytest.fixture
+async def database(tmp_path: Path):
+    path = tmp_path / "refloat.db"
+    migrate(path)
+    opened = SqliteDatabase(path)
+    yield opened
+    await opened.close()
+
+
+async def test_names_are_taken_whatever_their_case(database: SqliteDatabase) -> None:
+    async with database.transaction() as tx:
+        await resources.insert_resource(tx, organization(1, "Shop"))
+    with pytest.raises(Conflict, match="sHOP"):
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(2, "sHOP"))
+    assert len(await resources.everything(database.read, Organization)) == 1
+
+
+async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(database: SqliteDatabase) -> None:
+    async def one(number: int) -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(number))
+            if number % 3 == 0:
+                raise ValueError(number)
+
+    results = await asyncio.gather(*(one(n) for n in range(30)), return_exceptions=True)
+    failed = [r for r in results if isinstance(r, ValueError)]
+    assert len(failed) == 10
+    stored = {int(o.id) for o in await resources.everything(database.read, Organization)}
+    assert stored == {n for n in range(30) if n % 3}
+
+
+async def test_what_a_transaction_left_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "refloat.db"
+    migrate(path)
+    first = SqliteDatabase(path)
+    async with first.transaction() as tx:
+        await resources.insert_resource(tx, organization(1))
+    second = SqliteDatabase(path)  # the first is not closed: as after a kill
+    assert len(await resources.everything(second.read, Organization)) == 1
+    await second.close()
+    await first.close()
+
+
+async def test_a_full_disk_refuses_writes_and_reads_go_on(database: SqliteDatabase) -> None:
+    async with database.transaction() as tx:
+        await resources.insert_resource(tx, organization(1))
+    pages = database._writer.execute("PRAGMA page_count").fetchone()[0]
+    database._writer.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StorageFull):
+        async with database.transaction() as tx:
+            for number in range(2, 2000):
+                await resources.insert_resource(tx, organization(number, "x" * 100 + str(number)))
+    assert len(await resources.everything(database.read, Organization)) == 1
+    database._writer.execute("PRAGMA max_page_count=1000000")
+    async with database.transaction() as tx:
+        await resources.insert_resource(tx, organization(2))
+    assert len(await resources.everything(database.read, Organization)) == 2
+
+
+def test_the_known_head_is_the_newest_migration() -> None:
+    import refloat.store
+
+    folder = Path(refloat.store.__file__).parent / "migrations" / "versions"
+    assert max(p.name for p in folder.glob("*.py")).startswith(HEAD)
+
+
+def test_sealed_text_opens_only_with_its_key(tmp_path: Path) -> None:
+    sealer = load_sealer(tmp_path / "secret.key")
+    assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
+    sealed = sealer.seal("väluē")
+    assert load_sealer(tmp_path / "secret.key").open(sealed) == "väluē"
+    assert sealer.seal("väluē") != sealed
+    with pytest.raises(Unavailable):
+        Sealer(b"x" * 32).open(sealed)
+
+
+def test_digests_depend_on_the_key() -> None:
+    one, two = Sealer(b"1" * 32), Sealer(b"2" * 32)
+    assert one.digest("a") == one.digest("a") != one.digest("b")
+    assert one.digest("a") != two.digest("a")
