@@ -35,7 +35,7 @@ lint: $(VENV)/dev.ready ## style, types and layers
 check: lint test ## what CI runs
 
 states: $(VENV)/dev.ready ## write docs/reference/states.md anew
-	@$(BIN)/python tools/states.py
+	@$(BIN)/python -m tools.states
 
 lock: $(VENV)/dev.ready ## resolve the dependencies anew
 	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe -o requirements/run.txt pyproject.toml

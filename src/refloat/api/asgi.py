@@ -66,7 +66,7 @@ class _Front:
         headers = {name.lower(): value for name, value in scope["headers"]}
         try:
             if path not in _OPEN_PATHS:
-                scope["state"]["principal"] = await self._authenticator.principal(
+                scope.setdefault("state", {})["principal"] = await self._authenticator.principal(
                     headers.get(b"authorization", b"").decode("latin-1"),
                     headers.get(b"user-agent", b"").decode("latin-1"),
                 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.params import FromPath
 
 from refloat.control import access
 from refloat.control.access import Operation, R
@@ -15,6 +16,8 @@ from refloat.store.database import Reader
 
 Http = Request[Any, Any, Any]
 Body = dict[str, Any]
+Id = FromPath[str]
+"""An id in the path; what it names is looked up with the right that the operation needs."""
 T = Any
 
 

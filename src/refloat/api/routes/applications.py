@@ -3,9 +3,10 @@
 from typing import Any
 
 from litestar import get, post, put
+from litestar.params import JSONBody
 
 from refloat.api import shapes
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control import applications as control
 from refloat.control.access import Operation
@@ -22,14 +23,14 @@ _COMMITS = 20
 
 
 @post("/environment/{environment_id:str}/application")
-async def create_application(request: Http, environment_id: str, data: ApplicationInput) -> Body:
+async def create_application(request: Http, environment_id: Id, data: JSONBody[ApplicationInput]) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.MANAGE)
     return shapes.application(await control.create(call.context, environment, data))
 
 
 @get("/environment/{environment_id:str}/application")
-async def list_applications(request: Http, environment_id: str) -> Body:
+async def list_applications(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     found = await store.children(call.read, Application, environment.id)
@@ -37,7 +38,7 @@ async def list_applications(request: Http, environment_id: str) -> Body:
 
 
 @get("/environment/{environment_id:str}/services")
-async def list_services(request: Http, environment_id: str) -> Body:
+async def list_services(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     found = await store.services(call.read, environment.id)
@@ -45,12 +46,12 @@ async def list_services(request: Http, environment_id: str) -> Body:
 
 
 @get("/application/{application_id:str}")
-async def get_application(request: Http, application_id: str) -> Body:
+async def get_application(request: Http, application_id: Id) -> Body:
     return shapes.application(await Call(request).reach(Application, application_id))
 
 
 @put("/application/{application_id:str}")
-async def edit_application(request: Http, application_id: str, data: ApplicationInput) -> Body:
+async def edit_application(request: Http, application_id: Id, data: JSONBody[ApplicationInput]) -> Body:
     call = Call(request)
     current = await call.reach(Application, application_id, Operation.MANAGE)
     return shapes.application(await control.edit(call.context, current, data))
@@ -63,7 +64,7 @@ async def _links(call: Call, environment: Environment, services: list[Service]) 
 
 
 @get("/application/{application_id:str}/link")
-async def application_links(request: Http, application_id: str) -> Body:
+async def application_links(request: Http, application_id: Id) -> Body:
     call = Call(request)
     application = await call.reach(Application, application_id)
     environment = await store.get(call.read, Environment, application.parent)
@@ -71,14 +72,14 @@ async def application_links(request: Http, application_id: str) -> Body:
 
 
 @get("/environment/{environment_id:str}/link")
-async def environment_links(request: Http, environment_id: str) -> Body:
+async def environment_links(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     return await _links(call, environment, list(await store.services(call.read, environment.id)))
 
 
 @get("/application/{application_id:str}/commit")
-async def list_commits(request: Http, application_id: str) -> Body:
+async def list_commits(request: Http, application_id: Id) -> Body:
     call = Call(request)
     application = await call.reach(Application, application_id)
     environment = await store.get(call.read, Environment, application.parent)
@@ -100,12 +101,12 @@ async def list_commits(request: Http, application_id: str) -> Body:
 
 def _other_kind(kind: str) -> tuple[Any, Any]:
     @get(f"/environment/{{environment_id:str}}/{kind}", name=f"list_{kind}", operation_id=f"list_{kind}")
-    async def list_none(request: Http, environment_id: str) -> Body:
+    async def list_none(request: Http, environment_id: Id) -> Body:
         await Call(request).reach(Environment, environment_id)
         return shapes.listed([])
 
     @post(f"/environment/{{environment_id:str}}/{kind}", name=f"create_{kind}", operation_id=f"create_{kind}")
-    async def refuse(request: Http, environment_id: str) -> Body:
+    async def refuse(request: Http, environment_id: Id) -> Body:
         await Call(request).reach(Environment, environment_id, Operation.MANAGE)
         raise Invalid(
             f"services of the kind {kind} are not available in this version", hint="use an application"

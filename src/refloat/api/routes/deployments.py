@@ -8,11 +8,11 @@ from typing import Annotated
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import Parameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.response import Response
 
 from refloat.api import history, statuses
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.control import deployments as control
 from refloat.control.access import Operation
 from refloat.domain.deployment import Verb
@@ -74,33 +74,33 @@ async def _act(request: Http, environment_id: str, verb: Verb, plan: str | None 
     return await _status(call, environment)
 
 
-PlanHash = Annotated[str | None, Parameter(query="plan")]
+PlanHash = Annotated[str | None, QueryParameter(name="plan")]
 
 
 @post("/environment/{environment_id:str}/redeploy", status_code=202)
-async def redeploy(request: Http, environment_id: str, plan: PlanHash = None) -> Body:
+async def redeploy(request: Http, environment_id: Id, plan: PlanHash = None) -> Body:
     """Roll the whole environment in stage order. With `?plan=<hash>` only if the plan is still that."""
     return await _act(request, environment_id, Verb.REDEPLOY, plan)
 
 
 @post("/environment/{environment_id:str}/deploy", status_code=202)
-async def deploy(request: Http, environment_id: str, plan: PlanHash = None) -> Body:
+async def deploy(request: Http, environment_id: Id, plan: PlanHash = None) -> Body:
     """The same as redeploy; the published success body is that of a service, so both are answered."""
     return statuses.overlaid(await _act(request, environment_id, Verb.DEPLOY, plan))
 
 
 @post("/environment/{environment_id:str}/stop", status_code=202)
-async def stop(request: Http, environment_id: str) -> Body:
+async def stop(request: Http, environment_id: Id) -> Body:
     return await _act(request, environment_id, Verb.STOP)
 
 
 @post("/environment/{environment_id:str}/uninstall", status_code=202)
-async def uninstall(request: Http, environment_id: str) -> Body:
+async def uninstall(request: Http, environment_id: Id) -> Body:
     return await _act(request, environment_id, Verb.UNINSTALL)
 
 
 @post("/environment/{environment_id:str}/cancelDeployment", status_code=202)
-async def cancel(request: Http, environment_id: str) -> Body:
+async def cancel(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.DEPLOY)
     await call.optional_body(CancelInput)
@@ -109,7 +109,7 @@ async def cancel(request: Http, environment_id: str) -> Body:
 
 
 @delete("/environment/{environment_id:str}")
-async def delete_environment(request: Http, environment_id: str) -> None:
+async def delete_environment(request: Http, environment_id: Id) -> None:
     """Accepted at once; the environment answers until it is gone, then 404."""
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.MANAGE)
@@ -129,7 +129,7 @@ async def _named(call: Call, environment: Environment, ids: Sequence[str]) -> li
 
 
 @post("/environment/{environment_id:str}/service/deploy", status_code=202)
-async def deploy_services(request: Http, environment_id: str, data: DeployInput) -> Body:
+async def deploy_services(request: Http, environment_id: Id, data: JSONBody[DeployInput]) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.DEPLOY)
     if data.containers or data.databases or data.jobs or data.helms or data.terraforms:
@@ -161,7 +161,7 @@ async def _act_on_services(request: Http, environment_id: str, verb: Verb) -> No
 
 
 @post("/environment/{environment_id:str}/service/restart-service", status_code=202)
-async def restart_services(request: Http, environment_id: str) -> Body:
+async def restart_services(request: Http, environment_id: Id) -> Body:
     await _act_on_services(request, environment_id, Verb.RESTART)
     call = Call(request)
     body = await call.optional_body(ServicesInput)
@@ -169,17 +169,17 @@ async def restart_services(request: Http, environment_id: str) -> Body:
 
 
 @post("/environment/{environment_id:str}/service/stop", status_code=200)
-async def stop_services(request: Http, environment_id: str) -> None:
+async def stop_services(request: Http, environment_id: Id) -> None:
     await _act_on_services(request, environment_id, Verb.STOP)
 
 
 @post("/environment/{environment_id:str}/service/delete", status_code=200)
-async def delete_services(request: Http, environment_id: str) -> None:
+async def delete_services(request: Http, environment_id: Id) -> None:
     await _act_on_services(request, environment_id, Verb.DELETE)
 
 
 @post("/environment/{environment_id:str}/service/uninstall", status_code=200)
-async def uninstall_services(request: Http, environment_id: str) -> None:
+async def uninstall_services(request: Http, environment_id: Id) -> None:
     await _act_on_services(request, environment_id, Verb.UNINSTALL)
 
 
@@ -208,37 +208,37 @@ async def _one(request: Http, application_id: str, verb: Verb) -> Body:
 
 
 @post("/application/{application_id:str}/deploy", status_code=202)
-async def deploy_application(request: Http, application_id: str) -> Body:
+async def deploy_application(request: Http, application_id: Id) -> Body:
     return await _one(request, application_id, Verb.DEPLOY)
 
 
 @post("/application/{application_id:str}/redeploy", status_code=202)
-async def redeploy_application(request: Http, application_id: str) -> Body:
+async def redeploy_application(request: Http, application_id: Id) -> Body:
     return await _one(request, application_id, Verb.REDEPLOY)
 
 
 @post("/application/{application_id:str}/stop", status_code=202)
-async def stop_application(request: Http, application_id: str) -> Body:
+async def stop_application(request: Http, application_id: Id) -> Body:
     return await _one(request, application_id, Verb.STOP)
 
 
 @post("/application/{application_id:str}/restart-service", status_code=202)
-async def restart_application(request: Http, application_id: str) -> Body:
+async def restart_application(request: Http, application_id: Id) -> Body:
     return await _one(request, application_id, Verb.RESTART)
 
 
 @post("/application/{application_id:str}/uninstall", status_code=202)
-async def uninstall_application(request: Http, application_id: str) -> Body:
+async def uninstall_application(request: Http, application_id: Id) -> Body:
     return await _one(request, application_id, Verb.UNINSTALL)
 
 
 @delete("/application/{application_id:str}")
-async def delete_application(request: Http, application_id: str) -> None:
+async def delete_application(request: Http, application_id: Id) -> None:
     await _act_on_one(request, application_id, Verb.DELETE, Operation.MANAGE)
 
 
 @get("/application/{application_id:str}/status")
-async def application_status(request: Http, application_id: str) -> Body:
+async def application_status(request: Http, application_id: Id) -> Body:
     call = Call(request)
     service = await call.reach(Application, application_id)
     return await _service_status(call, service.id)
@@ -248,34 +248,34 @@ async def application_status(request: Http, application_id: str) -> Body:
 
 
 @get("/environment/{environment_id:str}/status")
-async def environment_status(request: Http, environment_id: str) -> Body:
+async def environment_status(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     return await _status(call, await call.reach(Environment, environment_id))
 
 
 @get("/environment/{environment_id:str}/statuses")
-async def environment_statuses(request: Http, environment_id: str) -> Body:
+async def environment_statuses(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     return (await statuses.view(call.context, environment)).flat()
 
 
 @get("/environment/{environment_id:str}/statusesWithStages")
-async def environment_statuses_with_stages(request: Http, environment_id: str) -> Body:
+async def environment_statuses_with_stages(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     return (await statuses.view(call.context, environment)).by_stage()
 
 
 @get("/environment/{environment_id:str}/application/status")
-async def application_statuses(request: Http, environment_id: str) -> Body:
+async def application_statuses(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     return {"results": (await statuses.view(call.context, environment)).flat()["applications"]}
 
 
 @get("/project/{project_id:str}/environment/status")
-async def project_statuses(request: Http, project_id: str) -> Body:
+async def project_statuses(request: Http, project_id: Id) -> Body:
     call = Call(request)
     project = await call.reach(Project, project_id)
     environments = await resources.children(call.read, Environment, project.id)
@@ -284,7 +284,9 @@ async def project_statuses(request: Http, project_id: str) -> Body:
 
 @get("/environment/{environment_id:str}/deploymentHistory")
 async def history_v1(
-    request: Http, environment_id: str, start_id: Annotated[str | None, Parameter(query="startId")] = None
+    request: Http,
+    environment_id: Id,
+    start_id: Annotated[str | None, QueryParameter(name="startId")] = None,
 ) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
@@ -295,8 +297,8 @@ async def history_v1(
 @get("/environment/{environment_id:str}/deploymentHistoryV2")
 async def history_v2(
     request: Http,
-    environment_id: str,
-    page_size: Annotated[int, Parameter(query="pageSize", ge=1, le=_LARGEST_PAGE)] = _PAGE,
+    environment_id: Id,
+    page_size: Annotated[int, QueryParameter(name="pageSize", ge=1, le=_LARGEST_PAGE)] = _PAGE,
 ) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
@@ -305,7 +307,9 @@ async def history_v2(
 
 
 @get("/environment/{environment_id:str}/logs")
-async def logs(request: Http, environment_id: str, version: str | None = None) -> Response[list[Body]]:
+async def logs(
+    request: Http, environment_id: Id, version: FromQuery[str | None] = None
+) -> Response[list[Body]]:
     """A bare array, as published: the latest lines of one deployment, of the last one by default."""
     call = Call(request)
     environment = await call.reach(Environment, environment_id)

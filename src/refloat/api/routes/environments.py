@@ -4,9 +4,10 @@ from typing import Literal
 
 import msgspec
 from litestar import delete, get, post, put
+from litestar.params import JSONBody
 
 from refloat.api import shapes
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.control import organizations, stages
 from refloat.control.access import Operation
 from refloat.domain.resources import Cluster, Environment, EnvironmentMode, Project, Stage
@@ -40,7 +41,7 @@ async def _body(call: Call, environment: Environment) -> Body:
 
 
 @post("/project/{project_id:str}/environment")
-async def create_environment(request: Http, project_id: str, data: CreateEnvironment) -> Body:
+async def create_environment(request: Http, project_id: Id, data: JSONBody[CreateEnvironment]) -> Body:
     call = Call(request)
     project = await call.reach(Project, project_id, Operation.MANAGE)
     if data.cluster:
@@ -55,7 +56,7 @@ async def create_environment(request: Http, project_id: str, data: CreateEnviron
 
 
 @get("/project/{project_id:str}/environment")
-async def list_environments(request: Http, project_id: str) -> Body:
+async def list_environments(request: Http, project_id: Id) -> Body:
     call = Call(request)
     project = await call.reach(Project, project_id)
     found = await store.children(call.read, Environment, project.id)
@@ -63,13 +64,13 @@ async def list_environments(request: Http, project_id: str) -> Body:
 
 
 @get("/environment/{environment_id:str}")
-async def get_environment(request: Http, environment_id: str) -> Body:
+async def get_environment(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     return await _body(call, await call.reach(Environment, environment_id))
 
 
 @put("/environment/{environment_id:str}")
-async def edit_environment(request: Http, environment_id: str, data: EditEnvironment) -> Body:
+async def edit_environment(request: Http, environment_id: Id, data: JSONBody[EditEnvironment]) -> Body:
     call = Call(request)
     current = await call.reach(Environment, environment_id, Operation.MANAGE)
     edited = msgspec.structs.replace(
@@ -95,33 +96,33 @@ async def _stage(call: Call, stage: Stage) -> Body:
 
 
 @get("/environment/{environment_id:str}/deploymentStage")
-async def list_stages(request: Http, environment_id: str) -> Body:
+async def list_stages(request: Http, environment_id: Id) -> Body:
     call = Call(request)
     return await _stages(call, (await call.reach(Environment, environment_id)).id)
 
 
 @post("/environment/{environment_id:str}/deploymentStage", status_code=200)
-async def create_stage(request: Http, environment_id: str, data: StageInput) -> Body:
+async def create_stage(request: Http, environment_id: Id, data: JSONBody[StageInput]) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.MANAGE)
     return await _stage(call, await stages.create(call.context, environment, data.name, data.description))
 
 
 @get("/deploymentStage/{stage_id:str}")
-async def get_stage(request: Http, stage_id: str) -> Body:
+async def get_stage(request: Http, stage_id: Id) -> Body:
     call = Call(request)
     return await _stage(call, await call.reach(Stage, stage_id))
 
 
 @put("/deploymentStage/{stage_id:str}")
-async def edit_stage(request: Http, stage_id: str, data: StageInput) -> Body:
+async def edit_stage(request: Http, stage_id: Id, data: JSONBody[StageInput]) -> Body:
     call = Call(request)
     stage = await call.reach(Stage, stage_id, Operation.MANAGE)
     return await _stage(call, await stages.edit(call.context, stage, data.name, data.description))
 
 
 @delete("/deploymentStage/{stage_id:str}")
-async def delete_stage(request: Http, stage_id: str) -> None:
+async def delete_stage(request: Http, stage_id: Id) -> None:
     call = Call(request)
     await stages.delete(call.context, await call.reach(Stage, stage_id, Operation.MANAGE))
 
@@ -134,17 +135,17 @@ async def _move(request: Http, stage_id: str, other_id: str, *, after: bool) -> 
 
 
 @put("/deploymentStage/{stage_id:str}/moveBefore/{other_id:str}")
-async def move_before(request: Http, stage_id: str, other_id: str) -> Body:
+async def move_before(request: Http, stage_id: Id, other_id: Id) -> Body:
     return await _move(request, stage_id, other_id, after=False)
 
 
 @put("/deploymentStage/{stage_id:str}/moveAfter/{other_id:str}")
-async def move_after(request: Http, stage_id: str, other_id: str) -> Body:
+async def move_after(request: Http, stage_id: Id, other_id: Id) -> Body:
     return await _move(request, stage_id, other_id, after=True)
 
 
 @put("/deploymentStage/{stage_id:str}/service/{service_id:str}")
-async def place_service(request: Http, stage_id: str, service_id: str) -> Body:
+async def place_service(request: Http, stage_id: Id, service_id: Id) -> Body:
     call = Call(request)
     stage = await call.reach(Stage, stage_id, Operation.MANAGE)
     service = await call.reach_service(service_id, Operation.MANAGE)
@@ -154,7 +155,7 @@ async def place_service(request: Http, stage_id: str, service_id: str) -> Body:
 
 
 @get("/service/{service_id:str}/deploymentStage")
-async def stage_of_service(request: Http, service_id: str) -> Body:
+async def stage_of_service(request: Http, service_id: Id) -> Body:
     call = Call(request)
     service = await call.reach_service(service_id)
     return await _stage(call, await store.get(call.read, Stage, service.stage_id))

@@ -2,9 +2,10 @@
 
 import msgspec
 from litestar import delete, get, post, put
+from litestar.params import JSONBody
 
 from refloat.api import shapes
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.control import organizations as control
 from refloat.control.access import Operation
 from refloat.domain.resources import Cluster, ClusterKind, Environment, Organization, Project
@@ -44,19 +45,19 @@ async def list_organizations(request: Http) -> Body:
 
 
 @post("/organization")
-async def create_organization(request: Http, data: OrganizationInput) -> Body:
+async def create_organization(request: Http, data: JSONBody[OrganizationInput]) -> Body:
     call = Call(request)
     made = await control.create_organization(call.context, call.principal, data.name, data.description)
     return shapes.organization(made)
 
 
 @get("/organization/{organization_id:str}")
-async def get_organization(request: Http, organization_id: str) -> Body:
+async def get_organization(request: Http, organization_id: Id) -> Body:
     return shapes.organization(await Call(request).reach(Organization, organization_id))
 
 
 @put("/organization/{organization_id:str}")
-async def edit_organization(request: Http, organization_id: str, data: OrganizationInput) -> Body:
+async def edit_organization(request: Http, organization_id: Id, data: JSONBody[OrganizationInput]) -> Body:
     call = Call(request)
     current = await call.reach(Organization, organization_id, Operation.ADMINISTER)
     edited = msgspec.structs.replace(
@@ -80,7 +81,7 @@ async def _project(call: Call, project: Project) -> Body:
 
 
 @get("/organization/{organization_id:str}/project")
-async def list_projects(request: Http, organization_id: str) -> Body:
+async def list_projects(request: Http, organization_id: Id) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id)
     projects = await store.children(call.read, Project, organization.id)
@@ -88,7 +89,7 @@ async def list_projects(request: Http, organization_id: str) -> Body:
 
 
 @post("/organization/{organization_id:str}/project", status_code=200)
-async def create_project(request: Http, organization_id: str, data: ProjectInput) -> Body:
+async def create_project(request: Http, organization_id: Id, data: JSONBody[ProjectInput]) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.MANAGE)
     made = await control.create_project(call.context, organization, data.name, data.description)
@@ -96,13 +97,13 @@ async def create_project(request: Http, organization_id: str, data: ProjectInput
 
 
 @get("/project/{project_id:str}")
-async def get_project(request: Http, project_id: str) -> Body:
+async def get_project(request: Http, project_id: Id) -> Body:
     call = Call(request)
     return await _project(call, await call.reach(Project, project_id))
 
 
 @put("/project/{project_id:str}")
-async def edit_project(request: Http, project_id: str, data: ProjectInput) -> Body:
+async def edit_project(request: Http, project_id: Id, data: JSONBody[ProjectInput]) -> Body:
     call = Call(request)
     current = await call.reach(Project, project_id, Operation.MANAGE)
     edited = msgspec.structs.replace(
@@ -117,13 +118,13 @@ async def edit_project(request: Http, project_id: str, data: ProjectInput) -> Bo
 
 
 @delete("/project/{project_id:str}")
-async def delete_project(request: Http, project_id: str) -> None:
+async def delete_project(request: Http, project_id: Id) -> None:
     call = Call(request)
     await control.delete_project(call.context, await call.reach(Project, project_id, Operation.ADMINISTER))
 
 
 @get("/organization/{organization_id:str}/cluster")
-async def list_clusters(request: Http, organization_id: str) -> Body:
+async def list_clusters(request: Http, organization_id: Id) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id)
     clusters = await store.children(call.read, Cluster, organization.id)
@@ -131,7 +132,7 @@ async def list_clusters(request: Http, organization_id: str) -> Body:
 
 
 @post("/organization/{organization_id:str}/cluster")
-async def create_cluster(request: Http, organization_id: str, data: ClusterInput) -> Body:
+async def create_cluster(request: Http, organization_id: Id, data: JSONBody[ClusterInput]) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
     made = await control.create_cluster(call.context, organization, data.name, data.refloat_kind, data.region)
@@ -139,7 +140,7 @@ async def create_cluster(request: Http, organization_id: str, data: ClusterInput
 
 
 @get("/organization/{organization_id:str}/cluster/status")
-async def cluster_statuses(request: Http, organization_id: str) -> Body:
+async def cluster_statuses(request: Http, organization_id: Id) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id)
     clusters = await store.children(call.read, Cluster, organization.id)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
 from refloat.api import history
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
 from refloat.control.context import Context
@@ -27,7 +27,7 @@ _VERBS = {verb.lower(): verb for verb in Verb}
 
 
 @get("/refloat/environment/{environment_id:str}/plan")
-async def read_plan(request: Http, environment_id: str, action: str = "redeploy") -> Body:
+async def read_plan(request: Http, environment_id: Id, action: FromQuery[str] = "redeploy") -> Body:
     """What the action would do now, service by service, with its hash; nothing is done."""
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
@@ -38,7 +38,7 @@ async def read_plan(request: Http, environment_id: str, action: str = "redeploy"
 
 
 @get("/refloat/environment/{environment_id:str}/journal")
-async def read_journal(request: Http, environment_id: str, version: str | None = None) -> Body:
+async def read_journal(request: Http, environment_id: Id, version: FromQuery[str | None] = None) -> Body:
     """Every step of a deployment, the last one by default: when it began and ended, and how often."""
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
@@ -64,8 +64,8 @@ async def read_journal(request: Http, environment_id: str, version: str | None =
 @get("/refloat/environment/{environment_id:str}/events")
 async def stream(
     request: Http,
-    environment_id: str,
-    after: Annotated[int | None, Parameter(query="after", ge=0)] = None,
+    environment_id: Id,
+    after: Annotated[int | None, QueryParameter(name="after", ge=0)] = None,
 ) -> Stream:
     """Server-sent events: every log line and change of progress after the cursor, then as they come.
 

@@ -4,10 +4,11 @@ import base64
 
 import msgspec
 from litestar import delete, get, post
+from litestar.params import JSONBody
 
 from refloat.api import shapes
 from refloat.api.auth import digest
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.control.access import Operation
 from refloat.control.organizations import checked_name
 from refloat.domain.errors import Invalid, NotFound
@@ -26,13 +27,13 @@ class TokenInput(msgspec.Struct, kw_only=True):
 
 
 @get("/organization/{organization_id:str}/availableRole")
-async def available_roles(request: Http, organization_id: str) -> Body:
+async def available_roles(request: Http, organization_id: Id) -> Body:
     await Call(request).reach(Organization, organization_id)
     return shapes.listed([{"id": shapes.ROLE_IDS[role], "name": role.capitalize()} for role in Role])
 
 
 @get("/organization/{organization_id:str}/apiToken")
-async def list_tokens(request: Http, organization_id: str) -> Body:
+async def list_tokens(request: Http, organization_id: Id) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
     found = await store.children(call.read, ApiToken, organization.id)
@@ -40,7 +41,7 @@ async def list_tokens(request: Http, organization_id: str) -> Body:
 
 
 @post("/organization/{organization_id:str}/apiToken")
-async def create_token(request: Http, organization_id: str, data: TokenInput) -> Body:
+async def create_token(request: Http, organization_id: Id, data: JSONBody[TokenInput]) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
     token = _PREFIX + base64.urlsafe_b64encode(call.context.entropy(30)).decode()
@@ -70,7 +71,7 @@ def _role(role_id: str | None) -> Role:
 
 
 @delete("/organization/{organization_id:str}/apiToken/{token_id:str}")
-async def delete_token(request: Http, organization_id: str, token_id: str) -> None:
+async def delete_token(request: Http, organization_id: Id, token_id: Id) -> None:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
     token = await call.reach(ApiToken, token_id)

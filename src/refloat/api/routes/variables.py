@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from refloat.api import shapes
-from refloat.api.call import Body, Call, Http
+from refloat.api.call import Body, Call, Http, Id
 from refloat.control import variables as control
 from refloat.control.access import Operation
 from refloat.control.variables import SCOPES, VariableInput
@@ -89,36 +89,36 @@ async def _variable(call: Call, variable_id: str, owner: Resource | None = None)
 @get("/variable")
 async def list_variables(
     request: Http,
-    parent_id: str,
-    of_scope: Annotated[VariableScope, Parameter(query="scope")],
-    is_secret: Annotated[bool | None, Parameter(query="is_secret")] = None,
+    parent_id: FromQuery[str],
+    of_scope: Annotated[VariableScope, QueryParameter(name="scope")],
+    is_secret: Annotated[bool | None, QueryParameter(name="is_secret")] = None,
 ) -> Body:
     call = Call(request)
     return await _listed(call, await _owner(call, of_scope, parent_id, Operation.VIEW), is_secret)
 
 
 @post("/variable")
-async def create_variable(request: Http, data: UnifiedInput) -> Body:
+async def create_variable(request: Http, data: JSONBody[UnifiedInput]) -> Body:
     call = Call(request)
     owner = await _owner(call, data.variable_scope, data.variable_parent_id, Operation.MANAGE)
     return await _body(call, await control.create(call.context, owner, data.variable_scope, data))
 
 
 @put("/variable/{variable_id:str}")
-async def edit_variable(request: Http, variable_id: str, data: VariableInput) -> Body:
+async def edit_variable(request: Http, variable_id: Id, data: JSONBody[VariableInput]) -> Body:
     call = Call(request)
     variable = await _variable(call, variable_id)
     return await _body(call, await control.edit(call.context, variable, data))
 
 
 @delete("/variable/{variable_id:str}")
-async def delete_variable(request: Http, variable_id: str) -> None:
+async def delete_variable(request: Http, variable_id: Id) -> None:
     call = Call(request)
     await control.delete(call.context, await _variable(call, variable_id))
 
 
 @post("/variable/{variable_id:str}/alias")
-async def alias_variable(request: Http, variable_id: str, data: AliasInput) -> Body:
+async def alias_variable(request: Http, variable_id: Id, data: JSONBody[AliasInput]) -> Body:
     call = Call(request)
     if data.alias_scope is None or data.alias_parent_id is None:
         raise Invalid("alias_scope and alias_parent_id: they are required")
@@ -127,7 +127,7 @@ async def alias_variable(request: Http, variable_id: str, data: AliasInput) -> B
 
 
 async def _alias(
-    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: AliasInput
+    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: JSONBody[AliasInput]
 ) -> Body:
     target = await _variable(call, variable_id)
     made = await control.refer(
@@ -143,7 +143,7 @@ async def _alias(
 
 
 @post("/variable/{variable_id:str}/override")
-async def override_variable(request: Http, variable_id: str, data: OverrideInput) -> Body:
+async def override_variable(request: Http, variable_id: Id, data: JSONBody[OverrideInput]) -> Body:
     call = Call(request)
     if data.override_scope is None or data.override_parent_id is None:
         raise Invalid("override_scope and override_parent_id: they are required")
@@ -152,7 +152,7 @@ async def override_variable(request: Http, variable_id: str, data: OverrideInput
 
 
 async def _override(
-    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: OverrideInput
+    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: JSONBody[OverrideInput]
 ) -> Body:
     target = await _variable(call, variable_id)
     made = await control.refer(
@@ -168,7 +168,7 @@ async def _override(
     return await _body(call, made)
 
 
-async def _import(call: Call, owner: Resource, scope: VariableScope, data: ImportInput) -> Body:
+async def _import(call: Call, owner: Resource, scope: VariableScope, data: JSONBody[ImportInput]) -> Body:
     """Each variable on its own: one that is refused does not undo the others, and is named."""
     imported: list[str] = []
     for item in data.vars:
@@ -207,43 +207,43 @@ def _family(
         return {"name": f"{verb}_{noun}_{word}", "operation_id": f"{verb}_{noun}_{word}"}
 
     @get(path, **named("list"))
-    async def listing(request: Http, owner_id: str) -> Body:
+    async def listing(request: Http, owner_id: Id) -> Body:
         call = Call(request)
         return await _listed(call, await call.reach(kind, owner_id), secret)
 
     @post(path, **named("create"))
-    async def create(request: Http, owner_id: str, data: VariableInput) -> Body:
+    async def create(request: Http, owner_id: Id, data: JSONBody[VariableInput]) -> Body:
         call = Call(request)
         owner = await call.reach(kind, owner_id, Operation.MANAGE)
         body = msgspec.structs.replace(data, is_secret=secret)
         return await _body(call, await control.create(call.context, owner, scope, body))
 
     @put(one, **named("edit"))
-    async def edit(request: Http, owner_id: str, variable_id: str, data: VariableInput) -> Body:
+    async def edit(request: Http, owner_id: Id, variable_id: Id, data: JSONBody[VariableInput]) -> Body:
         call = Call(request)
         variable = await _variable(call, variable_id, await call.reach(kind, owner_id, Operation.MANAGE))
         return await _body(call, await control.edit(call.context, variable, data))
 
     @delete(one, **named("delete"))
-    async def remove(request: Http, owner_id: str, variable_id: str) -> None:
+    async def remove(request: Http, owner_id: Id, variable_id: Id) -> None:
         call = Call(request)
         variable = await _variable(call, variable_id, await call.reach(kind, owner_id, Operation.MANAGE))
         await control.delete(call.context, variable)
 
     @post(f"{one}/alias", **named("alias"))
-    async def alias(request: Http, owner_id: str, variable_id: str, data: AliasInput) -> Body:
+    async def alias(request: Http, owner_id: Id, variable_id: Id, data: JSONBody[AliasInput]) -> Body:
         call = Call(request)
         owner = await call.reach(kind, owner_id, Operation.MANAGE)
         return await _alias(call, variable_id, owner, scope, data)
 
     @post(f"{one}/override", **named("override"))
-    async def override(request: Http, owner_id: str, variable_id: str, data: OverrideInput) -> Body:
+    async def override(request: Http, owner_id: Id, variable_id: Id, data: JSONBody[OverrideInput]) -> Body:
         call = Call(request)
         owner = await call.reach(kind, owner_id, Operation.MANAGE)
         return await _override(call, variable_id, owner, scope, data)
 
     @post(f"{path}/import", status_code=200, **named("import"))
-    async def bulk(request: Http, owner_id: str, data: ImportInput) -> Body:
+    async def bulk(request: Http, owner_id: Id, data: JSONBody[ImportInput]) -> Body:
         call = Call(request)
         return await _import(call, await call.reach(kind, owner_id, Operation.MANAGE), scope, data)
 
