@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,12 @@ class ControlPlane:
                 state = found["environment"]["last_deployment_state"]
                 if state in ENDED or state.endswith("ERROR"):
                     return found
+                await asyncio.sleep(0.005)
+
+    async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """Until the look is true; fails when it is not in time."""
+        async with asyncio.timeout(PATIENCE):
+            while not await look():
                 await asyncio.sleep(0.005)
 
     async def roll(self, environment: str, verb: str = "redeploy") -> dict[str, Any]:

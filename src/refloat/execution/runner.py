@@ -74,7 +74,7 @@ class Runner:
                 for stage in self._plan.stages:
                     if not await self._stage(stage):
                         break
-            if self._canceled:
+            if self._canceled or self._failed():
                 await self._sweep()
             await asyncio.gather(*self._tails)
             await self._conclude()
@@ -195,7 +195,7 @@ class Runner:
         return any(t.phase in bad for t in self._journal.targets if t.service_id in planned)
 
     async def _sweep(self) -> None:
-        """Give up what a former owner had under way when the cancel came."""
+        """Give up what is neither finished nor under way: built and not started, left by a former owner."""
         for stage in self._plan.stages:
             for service in stage.services:
                 await self._give_up(self._steps_of(stage, service))

@@ -1,0 +1,194 @@
+"""Exhaustive: the control plane dies at every moment of every step, another one goes on, nothing differs."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refloat.execution.crash import Moment
+from refloat.execution.worker import Worker
+from refloat.store.database import Reader, SqliteDatabase, Transaction
+from tests.simulation.control_plane import ControlPlane
+
+STEPS = ("build", "execute", "prepare", "ready", "switch", "verify", "drain", "stop")
+UNDO = ("revert", "discard")
+
+
+class Death(BaseException):
+    """The end of a control plane: nothing catches it."""
+
+
+class DiesAt:
+    """Crash points that end the control plane at the n-th time a moment of a step is reached."""
+
+    def __init__(self, step: str, moment: Moment, occurrence: int) -> None:
+        self._place = (step, moment)
+        self._left = occurrence
+        self.died = asyncio.Event()
+
+    def hit(self, step: str, moment: Moment) -> None:
+        if self.died.is_set():
+            raise Death
+        if (step, moment) == self._place:
+            self._left -= 1
+            if self._left == 0:
+                self.died.set()
+                raise Death
+
+    def arm(self, step: str) -> None: ...
+
+
+class MortalDatabase:
+    """The real database, for as long as its control plane lives: the dead write nothing."""
+
+    def __init__(self, database: SqliteDatabase, crash: DiesAt) -> None:
+        self._database = database
+        self._crash = crash
+        self.read: Reader = database.read
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        if self._crash.died.is_set():
+            raise Death
+        async with self._database.transaction() as tx:
+            yield tx
+
+    async def close(self) -> None: ...
+
+
+async def _run_until_death(plane: ControlPlane, crash: DiesAt, environment: str) -> bool:
+    """Whether the place was reached before the deployment ended."""
+    database = MortalDatabase(plane.database, crash)
+    plane.worker = Worker(
+        database, plane.sealer, plane.clock, plane.platforms, domain="localhost", crash=crash
+    )
+    worker = asyncio.create_task(plane.worker.run())
+    ended = asyncio.create_task(plane.ended(environment))
+    died = asyncio.create_task(crash.died.wait())
+    plane.worker.wake()
+    await asyncio.wait({ended, died}, return_when=asyncio.FIRST_COMPLETED)
+    reached = crash.died.is_set()
+    for task in (ended, died, worker):
+        task.cancel()
+    await asyncio.gather(ended, died, worker, return_exceptions=True)
+    plane.worker = None
+    return reached
+
+
+async def _prepared(folder: Path) -> tuple[ControlPlane, str]:
+    """Two stages: one service to replace and one to skip, then one to rebuild with a release command."""
+    plane = ControlPlane(folder)
+    await plane.start()
+    environment = await plane.environment()
+    replaced = await plane.application(environment, "replaced", "boot_seconds=0.01", "first")
+    await plane.application(environment, "skipped", "", "first")
+    rebuilt = await plane.application(environment, "rebuilt", "release=ok", "second")
+    await plane.roll(environment)
+    await plane.stop()
+    body = {
+        "key": "A",
+        "value": "1",
+        "is_secret": False,
+        "variable_scope": "APPLICATION",
+        "variable_parent_id": replaced,
+    }
+    await plane.call("POST", "/variable", body)
+    edit = {
+        "healthchecks": {},
+        "git_repository": {"url": "https://example.org/rebuilt.git#release=ok", "root_path": "/x"},
+    }
+    await plane.call("PUT", f"/application/{rebuilt}", edit)
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    return plane, environment
+
+
+async def _outcome(plane: ControlPlane, environment: str) -> dict[str, Any]:
+    """What must not depend on crashes: states, journal, routes, what runs."""
+    statuses = await plane.statuses(environment)
+    names = {
+        s["id"]: s["name"]
+        for s in (await plane.call("GET", f"/environment/{environment}/services"))["results"]
+    }
+    journal = (await plane.call("GET", f"/refloat/environment/{environment}/journal"))["results"]
+    return {
+        "states": sorted((names[s["id"]], s["state"]) for s in statuses["applications"]),
+        "environment": (statuses["environment"]["state"], statuses["environment"]["deployment_status"]),
+        "journal": sorted((names.get(s["service_id"], ""), s["step"], s["outcome"]) for s in journal),
+        "routes": sorted((names[k], v[0].rpartition(".")[2]) for k, v in plane.world.routes.items()),
+        "running": sorted(
+            (r.revision.name, key.rpartition(".")[2])
+            for key, r in plane.world.running.items()
+            if not r.stopped
+        ),
+    }
+
+
+async def _attempts(plane: ControlPlane, environment: str) -> dict[tuple[str, str], int]:
+    journal = (await plane.call("GET", f"/refloat/environment/{environment}/journal"))["results"]
+    return {(s["service_id"] or "", s["step"]): s["attempt"] for s in journal}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcome without a crash."""
+
+    async def run() -> dict[str, Any]:
+        plane, environment = await _prepared(tmp_path_factory.mktemp("undisturbed"))
+        await plane.start()
+        await plane.ended(environment)
+        outcome = await _outcome(plane, environment)
+        await plane.close()
+        return outcome
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("occurrence", [1, 2])
+@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_death_at_any_step_changes_nothing(
+    step: str, moment: Moment, occurrence: int, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    plane, environment = await _prepared(tmp_path)
+    crash = DiesAt(step, moment, occurrence)
+    assert await _run_until_death(plane, crash, environment), "the place is never reached"
+    finished = {
+        (s["service_id"] or "", s["step"])
+        for s in (await plane.call("GET", f"/refloat/environment/{environment}/journal"))["results"]
+        if s["outcome"] == "done"
+    }
+    await plane.start()
+    await plane.ended(environment)
+    assert await _outcome(plane, environment) == undisturbed
+    attempts = await _attempts(plane, environment)
+    assert all(attempts[key] == 1 for key in finished)
+    assert all(count <= 2 for count in attempts.values())
+    await plane.close()
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("step", UNDO)
+async def test_a_death_while_undoing_a_failure_ends_in_the_same_error(
+    step: str, moment: Moment, tmp_path: Path
+) -> None:
+    plane = ControlPlane(tmp_path)
+    await plane.start()
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "boot=ok,exit")
+    await plane.roll(environment)
+    await plane.stop()
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    assert await _run_until_death(plane, DiesAt(step, moment, 1), environment)
+    await plane.start()
+    statuses = await plane.ended(environment)
+    assert statuses["environment"]["state"] == "DEPLOYMENT_ERROR"
+    assert plane.world.routes[service][0] == f"{service}.1"
+    alive = [key for key, r in plane.world.running.items() if not r.stopped]
+    assert alive == [f"{service}.1"]
+    history = (await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2"))["results"]
+    assert "exit code 1" in history[0]["stages"][0]["services"][0]["reason"]
+    await plane.close()
