@@ -1,0 +1,152 @@
+"""What people read: plain text, whose colours are only a help. `click.echo` drops them off a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+Json = dict[str, Any]
+
+_GREEN = ("DEPLOYED", "RESTARTED", "UP_TO_DATE", "DONE", "SUCCESS")
+_YELLOW = ("OUT_OF_DATE", "CANCELED", "CANCELING")
+_CHANGES = {"skip": "bright_black", "recreate": "yellow", "stop": "yellow", "remove": "red"}
+
+
+def state(word: str) -> str:
+    """A state in its colour."""
+    if word.endswith("ERROR"):
+        return click.style(word, fg="red")
+    colour = "green" if word in _GREEN else "yellow" if word in _YELLOW else None
+    return click.style(word, fg=colour) if colour else word
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in columns two spaces apart; the last column is as long as it is."""
+    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)]
+
+
+def seconds(value: float | None) -> str:
+    """A duration as short as it can be said; unknown is a dash."""
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}m{rest:02d}s"
+
+
+def plan(body: Json, environment: str) -> str:
+    """The plan as a table, stage by stage, and how to have exactly this done."""
+    rows = [["STAGE", "SERVICE", "CHANGE", "CAUSES", "INTERRUPTION", "EXPECTED"]]
+    for stage in body["stages"]:
+        rows += [_planned(stage["name"], service) for service in stage["services"]]
+    lines = [table(rows)] if len(rows) > 1 else ["nothing to do: no service is part of this plan"]
+    lines += [f"left alone: {it['name']} ({it['reason']})" for it in body["omitted"]]
+    lines += [f"plan {body['hash']}"]
+    if len(rows) > 1:
+        lines += [f"do exactly this: refloat redeploy {environment} --plan {body['hash']} --watch"]
+    return "\n".join(lines)
+
+
+def _planned(stage: str, service: Json) -> list[str]:
+    interruption = service["interruption"]
+    change = str(service["change"])
+    return [
+        stage,
+        str(service["name"]),
+        click.style(change, fg=_CHANGES.get(change, "cyan")),
+        ", ".join(service["causes"]) or "-",
+        click.style(interruption["reason"], fg="yellow") if interruption else "none",
+        seconds(service["expected_seconds"]),
+    ]
+
+
+_KINDS = ("applications", "containers", "jobs", "databases", "helms", "terraforms")
+
+
+def status(body: Json, environment: Json, names: dict[str, str], urls: dict[str, str]) -> str:
+    """The environment on one line, then its services by stage."""
+    own = body["environment"]
+    head = f"{environment['name']}  {state(own['state'])}  {state(own['deployment_status'])}"
+    if own["last_deployment_date"]:
+        head += f"  last deployment {own['last_deployment_state']} at {own['last_deployment_date'][:19]}Z"
+    rows = [["STAGE", "SERVICE", "STATE", "CONFIGURATION", "ADDRESS"]]
+    for stage in body["stages"]:
+        for service in (it for kind in _KINDS for it in stage[kind]):
+            rows.append(_service_row(stage["stage"]["name"], service, names, urls))
+    return head + "\n" + (table(rows) if len(rows) > 1 else "no services yet")
+
+
+def _service_row(stage: str, service: Json, names: dict[str, str], urls: dict[str, str]) -> list[str]:
+    service_id = str(service["id"])
+    return [
+        stage,
+        names.get(service_id, service_id),
+        state(service["state"]),
+        state(service["service_deployment_status"]),
+        urls.get(service_id, "-"),
+    ]
+
+
+def log_line(line: Json) -> str:
+    """One line of the deployment log: time of day (UTC), who, what."""
+    who = line["details"]["transmitter"]["name"]
+    text = line["message"]["safe_message"].removeprefix(f"{who}: ")
+    if line["type"] == "error":
+        text = click.style(text, fg="red")
+    return f"{line['timestamp'][11:23]}  {who}  {text}"
+
+
+def change(elapsed: float, line: Json) -> str:
+    """One change of a service's state, with the time since the deployment was asked for."""
+    stage, who = line["details"]["stage"], line["details"]["transmitter"]["name"]
+    return f"{seconds(elapsed):>7}  {stage['name'] or '-'} → {who}  {state(stage['step'])}"
+
+
+_ENDED = ("DEPLOYED", "RESTARTED", "STOPPED", "DELETED", "CANCELED")
+
+
+def heartbeat(states: Mapping[str, str]) -> str:
+    """What takes so long: the services that have not ended, or the queue."""
+    busy = [f"{who} {word}" for who, word in states.items() if word not in _ENDED and "ERROR" not in word]
+    words = f"still {', '.join(busy)}" if busy else "still waiting" if not states else "still under way"
+    return click.style(f"{'…':>7}  {words}", fg="bright_black")
+
+
+def outcome(item: Json) -> str:
+    """How a deployment ended, in one line: of a success the requests around the switches, else why."""
+    services = [service for stage in item["stages"] for service in stage["services"]]
+    if item["action_status"] == "SUCCESS":
+        return click.style("done", fg="green") + f": {_traffic([s['swap'] for s in services if s['swap']])}"
+    if item["action_status"] == "CANCELED":
+        return click.style("canceled", fg="yellow") + (f": {item['reason']}" if item["reason"] else "")
+    return click.style("failed", fg="red") + f": {diagnosis(item)}"
+
+
+def _traffic(swaps: Sequence[Json]) -> str:
+    """Requests around all switches. None seen is not the same as none failed."""
+    failed = sum(swap.get("failed", 0) for swap in swaps)
+    total = sum(swap.get("served", 0) for swap in swaps)  # the failed ones are among them
+    undrained = sum(swap["undrained"] for swap in swaps)
+    words = f"{failed} of {total} requests failed" if total else "no traffic"
+    return words + (f", {undrained} still open at the end of the drain time" if undrained else "")
+
+
+def diagnosis(item: Json) -> str:
+    """Which service failed, at what, and why, as far as history knows."""
+    failed = failed_service(item)
+    if failed is None:
+        return item["reason"] or "the server gives no reason"
+    words = f"{failed['identifier']['name']} is {failed['status']}"
+    return words + (f": {failed['reason']}" if failed["reason"] else "")
+
+
+def failed_service(item: Json) -> Json | None:
+    """The first service that failed of itself, not because another did."""
+    services = (service for stage in item["stages"] for service in stage["services"])
+    return next((service for service in services if service["status"].endswith("ERROR")), None)
