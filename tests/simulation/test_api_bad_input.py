@@ -99,7 +99,7 @@ async def test_malformed_requests_are_400_and_name_what_is_wrong(plane: ControlP
     await _refused(plane, "POST", make, 400, "mode", json={"name": "x", "mode": "SOMETHING"})
     await _refused(plane, "POST", make, 400, "name", json={"name": "   "})
     await _refused(
-        plane, "GET", f"/environment/{environment}/deploymentHistoryV2?pageSize=0", 400, "pageSize"
+        plane, "GET", f"/environment/{environment}/deploymentHistoryV2?pageSize=0", 400, "page_size"
     )
     await _refused(plane, "POST", f"/environment/{environment}/redeploy", 400, "no service")
     await _refused(plane, "POST", f"/environment/{environment}/cancelDeployment", 400, "nothing to cancel")

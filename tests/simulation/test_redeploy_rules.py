@@ -147,7 +147,11 @@ async def test_a_canceled_build_that_hangs_is_ended(
     await plane.application(environment, "api", "build=hang")
     await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
     await plane.until(environment, "BUILDING")
-    assert plane.world.building
+
+    async def builds() -> bool:
+        return bool(plane.world.building)
+
+    await plane.eventually(builds)
     await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
     statuses = await plane.ended(environment)
     assert statuses["environment"]["state"] == "CANCELED"

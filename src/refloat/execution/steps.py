@@ -10,7 +10,7 @@ from refloat.clock import Clock
 from refloat.domain.deployment import Swap, Verb
 from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action, Phase
-from refloat.domain.revision import ALIVE, Artifact, Instance, Revision
+from refloat.domain.revision import ALIVE, Artifact, Instance, InstanceState, Revision
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.journal import Journal, Output
@@ -208,7 +208,7 @@ class ServiceSteps:
         return tuple(i for i in found if i.revision_key == key)
 
     def _new_endpoints(self) -> tuple[str, ...]:
-        output = self._means.journal.output(self.service_id, StepName.PREPARE)
+        output = self._means.journal.output(self.service_id, StepName.READY)
         assert output is not None
         return tuple(msgspec.convert(output[_ENDPOINTS], list[str]))
 
@@ -252,11 +252,15 @@ class ServiceSteps:
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _ready(self) -> Output:
+        instances = await self._observed(self.new_key)
+        if any(i.state is InstanceState.EXITED for i in instances) or not instances:
+            # A machine that went down between the two steps took the instances with it.
+            instances = await self._means.platform.engine.prepare(self._revision())
         wait = ReadinessWait(
             self._means.platform.engine, self._means.clock, self._revision(), routed=self.plan.routed
         )
         await wait.until_ready()
-        return {}
+        return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _switch(self) -> Output:
         router = self._means.platform.router
