@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from refloat import __version__
 from refloat.api import errors
 from refloat.api.auth import Authenticator
+from refloat.api.call import JsonRequest
 from refloat.api.routes import ROUTES
 from refloat.control.context import Context
 from refloat.domain.errors import RefloatError, TooLarge
@@ -37,6 +38,7 @@ def create_app(context: Context, lifespan: Sequence[Lifespan] = ()) -> ASGIApp:
             title="Refloat", version=__version__, path="/refloat/schema", render_plugins=()
         ),
         logging_config=None,
+        request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
     )
     app.state.context = context
@@ -70,7 +72,8 @@ class _Front:
                     headers.get(b"authorization", b"").decode("latin-1"),
                     headers.get(b"user-agent", b"").decode("latin-1"),
                 )
-            if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
+            length = headers.get(b"content-length", b"")
+            if length.isdigit() and int(length) > MAX_BODY_BYTES:
                 raise TooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
         except RefloatError as error:
             status, body = errors.of_error(error, path)

@@ -17,7 +17,8 @@ from refloat.store import resources
 
 _PLACEHOLDER = re.compile(r"^[<{$\[].*|.*[>}\]]$|^(your|my|api|access)?[_-]?(api)?[_-]?token$", re.IGNORECASE)
 _SCHEMES = ("token", "bearer")
-ADMIN_ID = "admin"
+ADMIN_ID = "00000000-0000-4000-8000-000000000000"
+"""The principal of the installation has no document; clients expect ids of principals to be UUIDs."""
 
 
 def digest(token: str) -> str:

@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request
 from litestar.params import FromPath
 
+from refloat.api import complaints
 from refloat.control import access
 from refloat.control.access import Operation, R
 from refloat.control.context import Context
@@ -19,6 +20,23 @@ Body = dict[str, Any]
 Id = FromPath[str]
 """An id in the path; what it names is looked up with the right that the operation needs."""
 T = Any
+
+
+def decoded(raw: bytes, kind: Any = Any) -> Any:
+    """The body as JSON, whatever its type is called; raises Invalid saying what is wrong with it."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(complaints.of_decoder(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Invalid("the body is not valid JSON") from None
+
+
+class JsonRequest(Request[Any, Any, Any]):
+    """Reads every body by the same rules; the framework's reader fails on text that is not UTF-8."""
+
+    async def json(self) -> Any:
+        return decoded(await self.body())
 
 
 class Call:
@@ -44,11 +62,4 @@ class Call:
     async def optional_body(self, kind: type[T]) -> T:
         """The body of a call that may come without one; an empty one is all defaults."""
         raw = await self._request.body()
-        if not raw.strip():
-            raw = b"{}"
-        try:
-            return msgspec.json.decode(raw, type=kind)
-        except msgspec.ValidationError as error:
-            raise Invalid(str(error).replace("`", "")) from None
-        except msgspec.DecodeError:
-            raise Invalid("the body is not valid JSON") from None
+        return decoded(raw if raw.strip() else b"{}", kind)

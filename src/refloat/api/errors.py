@@ -1,5 +1,6 @@
 """Errors become HTTP here and nowhere else: one table, one body."""
 
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,6 +10,8 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from refloat.api import complaints
+from refloat.api.statuses import timestamp
 from refloat.domain import errors
 
 log = structlog.get_logger()
@@ -43,7 +46,7 @@ def body(status: int, detail: str, path: str, *, code: str = "", hint: str = "")
         "detail": f"{detail} ({hint})" if hint else detail,
         "code": code,
         "hint": hint,
-        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": timestamp(datetime.now(UTC)),
         "path": path,
     }
 
@@ -60,19 +63,9 @@ def _ours(request: Request[Any, Any, Any], error: errors.RefloatError) -> Respon
 
 
 def _frameworks(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    detail = _complaint(error) if isinstance(error, ValidationException) else _words(error)
+    detail = complaints.of_request(error) if isinstance(error, ValidationException) else _words(error)
     content = body(error.status_code, detail, request.url.path, code="invalid")
     return Response(content, status_code=error.status_code, media_type="application/json")
-
-
-def _complaint(error: ValidationException) -> str:
-    """What is wrong with which field, of the first complaint."""
-    complaints = error.extra if isinstance(error.extra, list) else []
-    if not complaints or not isinstance(complaints[0], dict):
-        return "the request is not valid"
-    first = complaints[0]
-    where = str(first.get("key") or "the body")
-    return f"{where}: {str(first.get('message', 'not valid')).replace('`', '')}"
 
 
 def _words(error: HTTPException) -> str:
@@ -80,13 +73,17 @@ def _words(error: HTTPException) -> str:
         return "there is no such path; the paths are listed in /openapi.json"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return "this path does not take this method"
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return "the body is larger than the server reads"
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return "the body is not valid JSON"
     return error.detail
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    log.exception("a request failed unexpectedly", path=request.url.path, exc_info=error)
+    """The log gets the traceback as text, because a rendering with local variables would show tokens."""
+    trace = "".join(traceback.format_exception(error))
+    log.error("a request failed unexpectedly", path=request.url.path, traceback=trace)
     content = body(500, "internal error; the server's log has the details", request.url.path, code="internal")
     return Response(content, status_code=500, media_type="application/json")
 

@@ -34,6 +34,11 @@ def base(resource: Resource) -> Body:
     }
 
 
+def present(body: Body, *kept: str) -> Body:
+    """Without the keys that have no value: most published optional keys may be absent and not null."""
+    return {key: value for key, value in body.items() if value is not None or key in kept}
+
+
 def listed(items: list[Body]) -> Body:
     """Lists are never bare."""
     return {"results": items}
@@ -55,13 +60,15 @@ def organization(it: Organization) -> Body:
 
 
 def project(it: Project, environments: int) -> Body:
-    return {
-        **base(it),
-        "name": it.name,
-        "description": it.description,
-        "organization": {"id": it.parent},
-        "associated_environments_count": environments,
-    }
+    return present(
+        {
+            **base(it),
+            "name": it.name,
+            "description": it.description,
+            "organization": {"id": it.parent},
+            "associated_environments_count": environments,
+        }
+    )
 
 
 def cluster(it: Cluster) -> Body:
@@ -181,7 +188,7 @@ def _git(it: Application) -> Body:
     }
     if commit and commit.created_at:
         body["deployed_commit_date"] = timestamp(commit.created_at)
-    return body
+    return present(body, "git_token_id")
 
 
 def _owner_and_name(url: str) -> tuple[str, str]:
@@ -205,7 +212,7 @@ def link(service: Service, address: Address) -> Body:
 
 def variable(it: Variable, value: str | None, target: Variable | None, owner: Service | None) -> Body:
     """`VariableResponse`, which also satisfies the older environment variable and secret bodies."""
-    return {
+    body = {
         **base(it),
         "key": it.name,
         "value": None if it.is_secret else value or "",
@@ -222,6 +229,7 @@ def variable(it: Variable, value: str | None, target: Variable | None, owner: Se
         "service_name": owner.name if owner else None,
         "service_type": owner.kind.upper() if owner else None,
     }
+    return present(body, "value", "mount_path")
 
 
 def _reference(it: Variable, target: Variable | None, kind: str, value: str | None) -> Body | None:
@@ -245,17 +253,11 @@ def built_in(key: str, value: str, resource_id: str, of: Resource) -> Body:
         "key": key,
         "value": value,
         "mount_path": None,
-        "description": None,
         "scope": VariableScope.BUILT_IN,
         "variable_type": "BUILT_IN",
         "is_secret": False,
         "enable_interpolation_in_file": False,
         "owned_by": "QOVERY",
-        "aliased_variable": None,
-        "overridden_variable": None,
-        "service_id": None,
-        "service_name": None,
-        "service_type": None,
     }
 
 

@@ -171,11 +171,9 @@ class EnvironmentView:
 
     def by_stage(self) -> Body:
         """`EnvironmentStatusesWithStages`."""
-        return {
-            "environment": self.environment(),
-            "stages": [self._stage(stage) for stage in self._stages],
-            "pre_check_stage": self._precheck(),
-        }
+        body = {"environment": self.environment(), "stages": [self._stage(s) for s in self._stages]}
+        precheck = self._precheck()
+        return {**body, "pre_check_stage": precheck} if precheck else body
 
     def _stage(self, stage: Stage) -> Body:
         members = [s for s in self._services if s.stage_id == stage.id]

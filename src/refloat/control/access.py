@@ -3,7 +3,7 @@
 An unknown id and one of another organization get the same answer, so that ids reveal nothing.
 """
 
-import uuid
+import re
 from enum import Enum
 from typing import TypeVar
 
@@ -25,6 +25,9 @@ class Operation(Enum):
     ADMINISTER = Role.ADMIN
 
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_OPENING, _CLOSING = tuple("{<$[:"), tuple("}>]")
+
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -35,7 +38,7 @@ async def reach(
 
     Raises Invalid for what is no id, NotFound for an unknown or foreign one, Forbidden for a small role.
     """
-    check_id(resource_id, kind.kind)
+    resource_id = check_id(resource_id, kind.kind)
     found = await store.find(read, kind, resource_id)
     if found is None or not await _belongs(read, principal, resource_id):
         raise NotFound(f"no {kind.kind.replace('_', ' ')} {resource_id}")
@@ -45,7 +48,7 @@ async def reach(
 
 async def reach_service(read: Reader, principal: Principal, service_id: str, operation: Operation) -> Service:
     """As `reach`, for a service of whichever kind."""
-    check_id(service_id, "service")
+    service_id = check_id(service_id, "service")
     if not await _belongs(read, principal, service_id):
         raise NotFound(f"no service {service_id}")
     service = await store.get_service(read, service_id)
@@ -63,18 +66,17 @@ def permit(principal: Principal, operation: Operation) -> None:
 
 
 def check_id(text: str, noun: str) -> str:
-    """The id, if it is a UUID; raises Invalid, naming a placeholder that was left in."""
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        if text[:1] in "{<$" or text.endswith(("}", ">")):
-            raise Invalid(
-                f"{text!r} is a placeholder: put the id of your {noun.replace('_', ' ')} in its place"
-            ) from None
-        raise Invalid(
-            f"{text!r} is not a valid id of a {noun.replace('_', ' ')}: a UUID is expected"
-        ) from None
-    return text
+    """The id as it is stored, if it is a UUID; raises Invalid, naming a placeholder that was left in."""
+    if _UUID.fullmatch(text):
+        return text.lower()
+    kind = noun.replace("_", " ")
+    if text[:1] in _OPENING or text[-1:] in _CLOSING:
+        raise Invalid(f"{text!r} is a placeholder: put the id of your {kind} in its place")
+    raise Invalid(f"{text!r} is not the id of {_article(kind)} {kind}: a UUID is expected")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeio" else "a"
 
 
 async def _belongs(read: Reader, principal: Principal, resource_id: str) -> bool:

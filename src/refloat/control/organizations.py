@@ -1,5 +1,7 @@
 """Organizations, projects, clusters and environments: making them with what belongs to them."""
 
+from typing import Any, Literal, TypeVar
+
 import msgspec
 
 from refloat.control.context import Context
@@ -13,36 +15,75 @@ from refloat.domain.resources import (
     EnvironmentMode,
     Organization,
     Project,
+    Resource,
     Role,
     Stage,
 )
 from refloat.store import resources as store
 from refloat.store.database import Reader, Transaction
 
+R = TypeVar("R", bound=Resource)
+
+Plan = Literal[
+    "FREE",
+    "TEAM",
+    "TEAM_YEARLY",
+    "ENTERPRISE",
+    "ENTERPRISE_YEARLY",
+    "PROFESSIONAL",
+    "BUSINESS",
+    "USER_2025",
+    "TEAM_2025",
+    "BUSINESS_2025",
+    "ENTERPRISE_2025",
+]
+
+
+class OrganizationInput(msgspec.Struct, kw_only=True):
+    """The plan is shown again and limits nothing."""
+
+    name: str
+    plan: Plan | None = None
+    description: str | None = None
+    website_url: str | None = None
+    repository: str | None = None
+    logo_url: str | None = None
+    icon_url: str | None = None
+    admin_emails: tuple[str, ...] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As an organization keeps them."""
+        given = {**msgspec.structs.asdict(self), "name": checked_name(self.name)}
+        return {key: value for key, value in given.items() if key != "plan" or value is not None}
+
 
 def checked_name(name: str) -> str:
-    """The trimmed name; Invalid when nothing is left or it is longer than people read."""
+    """The trimmed name; Invalid when nothing is left, it is longer than people read, or cannot be shown."""
     trimmed = name.strip()
     if not trimmed or len(trimmed) > 128:
         raise Invalid("name: 1 to 128 characters that are not all blank are expected")
+    if not trimmed.isprintable():
+        raise Invalid("name: control characters and line breaks are not allowed")
     return trimmed
 
 
+async def change(context: Context, resource: R, **fields: Any) -> R:
+    """Store these fields and nothing else: what others changed meanwhile stays."""
+    async with context.database.transaction() as tx:
+        current = await store.get(tx, type(resource), resource.id)
+        changed = msgspec.structs.replace(current, **fields, updated_at=context.clock.now())
+        await store.replace_resource(tx, changed)
+    return changed
+
+
 async def create_organization(
-    context: Context, principal: Principal, name: str, description: str | None
+    context: Context, principal: Principal, body: OrganizationInput
 ) -> Organization:
     """A new organization with its default cluster; only for the administrator of the installation."""
     if principal.organization_id is not None:
         raise Forbidden("only the admin token may create organizations")
     now = context.clock.now()
-    made = Organization(
-        id=context.new_id(),
-        parent="",
-        name=checked_name(name),
-        description=description,
-        created_at=now,
-        updated_at=now,
-    )
+    made = Organization(id=context.new_id(), parent="", created_at=now, updated_at=now, **body.fields())
     async with context.database.transaction() as tx:
         await store.insert_resource(tx, made)
         await store.insert_resource(tx, _cluster(context, made.id, "local", ClusterKind.LOCAL, default=True))
@@ -65,13 +106,20 @@ def _cluster(
 
 
 async def create_cluster(
-    context: Context, organization: Organization, name: str, kind: ClusterKind, region: str
+    context: Context,
+    organization: Organization,
+    name: str,
+    kind: ClusterKind,
+    region: str,
+    description: str | None,
 ) -> Cluster:
     """Another cluster. This machine is one cluster; it cannot be added twice."""
     if kind is ClusterKind.LOCAL:
         raise Invalid("this machine is the cluster 'local' already", hint='use "refloat_kind": "simulated"')
     made = msgspec.structs.replace(
-        _cluster(context, organization.id, checked_name(name), kind, default=False), region=region
+        _cluster(context, organization.id, checked_name(name), kind, default=False),
+        region=region,
+        description=description,
     )
     async with context.database.transaction() as tx:
         await store.insert_resource(tx, made)
@@ -129,11 +177,12 @@ async def create_environment(
         name=checked_name(name),
         cluster_id=cluster.id,
         mode=mode,
-        last_updated_by=principal.name,
+        last_updated_by=principal.id,
         created_at=now,
         updated_at=now,
     )
     async with context.database.transaction() as tx:
+        await store.get(tx, Project, project.id)
         await store.insert_resource(tx, made)
         for position, stage_name in enumerate(DEFAULT_STAGES):
             await _insert_stage(tx, context, made.id, stage_name, position)
@@ -162,7 +211,7 @@ async def bootstrap(context: Context) -> None:
         return
     admin = Principal(id="admin", name="admin", role=Role.ADMIN, organization_id=None)
     try:
-        organization = await create_organization(context, admin, "default", None)
+        organization = await create_organization(context, admin, OrganizationInput(name="default"))
     except Conflict:
         return
     await create_project(context, organization, "default", None)

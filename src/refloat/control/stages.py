@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from refloat.control.context import Context
-from refloat.control.organizations import checked_name
+from refloat.control.organizations import change, checked_name
 from refloat.domain.errors import Invalid, NotFound
 from refloat.domain.resources import Environment, Service, Stage
 from refloat.store import resources as store
@@ -21,6 +21,7 @@ async def create(context: Context, environment: Environment, name: str, descript
     """A new stage at the end."""
     now = context.clock.now()
     async with context.database.transaction() as tx:
+        await store.get(tx, Environment, environment.id)
         made = Stage(
             id=context.new_id(),
             parent=environment.id,
@@ -35,12 +36,8 @@ async def create(context: Context, environment: Environment, name: str, descript
 
 
 async def edit(context: Context, stage: Stage, name: str, description: str | None) -> Stage:
-    edited = msgspec.structs.replace(
-        stage, name=checked_name(name), description=description, updated_at=context.clock.now()
-    )
-    async with context.database.transaction() as tx:
-        await store.replace_resource(tx, edited)
-    return edited
+    """Another name or description; its place and its services stay."""
+    return await change(context, stage, name=checked_name(name), description=description)
 
 
 async def delete(context: Context, stage: Stage) -> None:
@@ -62,9 +59,13 @@ async def move(context: Context, stage: Stage, other: Stage, *, after: bool) -> 
     if stage.id == other.id:
         raise Invalid("a stage cannot be moved relative to itself")
     async with context.database.transaction() as tx:
-        rest = [s for s in await ordered(tx, stage.parent) if s.id != stage.id]
-        at = next(i for i, s in enumerate(rest) if s.id == other.id) + int(after)
-        await _number(tx, [*rest[:at], stage, *rest[at:]])
+        known = {s.id: s for s in await ordered(tx, stage.parent)}
+        moved = known.pop(stage.id, None)
+        rest = list(known.values())
+        if moved is None or other.id not in known:
+            raise NotFound("one of the stages was deleted meanwhile")
+        at = rest.index(known[other.id]) + int(after)
+        await _number(tx, [*rest[:at], moved, *rest[at:]])
 
 
 async def place(context: Context, stage: Stage, service: Service, *, is_skipped: bool) -> None:
@@ -72,6 +73,7 @@ async def place(context: Context, stage: Stage, service: Service, *, is_skipped:
     if service.parent != stage.parent:
         raise NotFound(f"no stage {stage.id} in the environment of service {service.id}")
     async with context.database.transaction() as tx:
+        await store.get(tx, Stage, stage.id)
         current = await store.get_service(tx, service.id)
         await store.replace_resource(
             tx, msgspec.structs.replace(current, stage_id=stage.id, is_skipped=is_skipped)

@@ -24,6 +24,10 @@ Effect = Callable[[], Awaitable[Output]]
 InTransaction = Callable[[Transaction, Output], Awaitable[None]]
 
 
+class CancelRequested(Exception):
+    """A cancel was recorded before this step began; it has not begun."""
+
+
 class Journal:
     """What was begun, what ended and how, for one claimed deployment."""
 
@@ -89,7 +93,7 @@ class Journal:
 
         `phase` is shown from its beginning; `completes` writes what belongs to its success into the same
         transaction as its end. Past the deadline (seconds) it fails as StepFailed. After a cancel only
-        steps that clean up begin (`despite_cancel`); others raise CancelledError.
+        steps that clean up begin (`despite_cancel`); others raise CancelRequested.
         """
         if (finished := self.output(service_id, name)) is not None:
             return finished
@@ -143,7 +147,7 @@ class Journal:
         )
         async with self._database.transaction() as tx:
             if await self.own(tx) and not despite_cancel:
-                raise asyncio.CancelledError
+                raise CancelRequested
             await store.begin_step(tx, step)
             if phase and service_id:
                 await self._advance(tx, service_id, phase)

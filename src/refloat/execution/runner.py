@@ -15,6 +15,7 @@ from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.resources import Application, Commit
 from refloat.domain.revision import Level
 from refloat.execution import queue
+from refloat.execution.journal import CancelRequested
 from refloat.execution.logs import redact
 from refloat.execution.snapshot import Snapshot
 from refloat.execution.steps import Means, ServiceSteps
@@ -60,7 +61,7 @@ class Runner:
         if self._canceled:
             return
         self._canceled = True
-        for task in self._active:
+        for task in self._active - {asyncio.current_task()}:
             task.cancel()
 
     async def run(self) -> None:
@@ -70,10 +71,10 @@ class Runner:
         """
         try:
             await self._journal.load()
-            if await self._precheck():
-                for stage in self._plan.stages:
-                    if not await self._stage(stage):
-                        break
+            try:
+                await self._go_through_stages()
+            except CancelRequested:
+                self.cancel()
             if self._canceled or self._failed():
                 await self._sweep()
             await asyncio.gather(*self._tails)
@@ -82,6 +83,12 @@ class Runner:
             return
         finally:
             await self._abandon()
+
+    async def _go_through_stages(self) -> None:
+        if await self._precheck():
+            for stage in self._plan.stages:
+                if not await self._stage(stage):
+                    return
 
     async def _abandon(self) -> None:
         left = [t for t in (*self._active, *self._tails) if not t.done()]
@@ -178,7 +185,8 @@ class Runner:
             while pending:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    task.result()
+                    if not (self._canceled and task.cancelled()):  # canceled before its first step
+                        task.result()
                 if stop_at_failure and self._failed():
                     for task in pending:
                         task.cancel()
@@ -226,6 +234,9 @@ class Runner:
                 if not names or not steps.main:
                     await self._journal.advance(steps.service_id, Phase.RUNNING)
                     await self._journal.advance(steps.service_id, Phase.DONE)
+        except CancelRequested:
+            self.cancel()
+            await asyncio.shield(self._give_up(steps))
         except asyncio.CancelledError:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on

@@ -10,7 +10,7 @@ from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control import applications as control
 from refloat.control.access import Operation
-from refloat.control.applications import ApplicationInput
+from refloat.control.application_input import ApplicationInput
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Application, Environment, Service
 from refloat.execution.snapshot import reserve_addresses

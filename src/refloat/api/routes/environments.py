@@ -73,15 +73,13 @@ async def get_environment(request: Http, environment_id: Id) -> Body:
 async def edit_environment(request: Http, environment_id: Id, data: JSONBody[EditEnvironment]) -> Body:
     call = Call(request)
     current = await call.reach(Environment, environment_id, Operation.MANAGE)
-    edited = msgspec.structs.replace(
+    edited = await organizations.change(
+        call.context,
         current,
-        name=organizations.checked_name(data.name) if data.name is not None else current.name,
-        mode=data.mode or current.mode,
-        last_updated_by=call.principal.name,
-        updated_at=call.context.clock.now(),
+        last_updated_by=call.principal.id,
+        **({"name": organizations.checked_name(data.name)} if data.name is not None else {}),
+        **({"mode": data.mode} if data.mode else {}),
     )
-    async with call.context.database.transaction() as tx:
-        await store.replace_resource(tx, edited)
     return await _body(call, edited)
 
 

@@ -8,19 +8,9 @@ from refloat.api import shapes
 from refloat.api.call import Body, Call, Http, Id
 from refloat.control import organizations as control
 from refloat.control.access import Operation
+from refloat.control.organizations import OrganizationInput
 from refloat.domain.resources import Cluster, ClusterKind, Environment, Organization, Project
 from refloat.store import resources as store
-
-
-class OrganizationInput(msgspec.Struct, kw_only=True):
-    name: str
-    plan: str | None = None
-    description: str | None = None
-    website_url: str | None = None
-    repository: str | None = None
-    logo_url: str | None = None
-    icon_url: str | None = None
-    admin_emails: list[str] | None = None
 
 
 class ProjectInput(msgspec.Struct, kw_only=True):
@@ -33,6 +23,7 @@ class ClusterInput(msgspec.Struct, kw_only=True):
 
     name: str
     region: str = "on-premise"
+    description: str | None = None
     refloat_kind: ClusterKind = ClusterKind.LOCAL
 
 
@@ -47,8 +38,7 @@ async def list_organizations(request: Http) -> Body:
 @post("/organization")
 async def create_organization(request: Http, data: JSONBody[OrganizationInput]) -> Body:
     call = Call(request)
-    made = await control.create_organization(call.context, call.principal, data.name, data.description)
-    return shapes.organization(made)
+    return shapes.organization(await control.create_organization(call.context, call.principal, data))
 
 
 @get("/organization/{organization_id:str}")
@@ -60,20 +50,7 @@ async def get_organization(request: Http, organization_id: Id) -> Body:
 async def edit_organization(request: Http, organization_id: Id, data: JSONBody[OrganizationInput]) -> Body:
     call = Call(request)
     current = await call.reach(Organization, organization_id, Operation.ADMINISTER)
-    edited = msgspec.structs.replace(
-        current,
-        name=control.checked_name(data.name),
-        description=data.description,
-        website_url=data.website_url,
-        repository=data.repository,
-        logo_url=data.logo_url,
-        icon_url=data.icon_url,
-        admin_emails=tuple(data.admin_emails) if data.admin_emails is not None else None,
-        updated_at=call.context.clock.now(),
-    )
-    async with call.context.database.transaction() as tx:
-        await store.replace_resource(tx, edited)
-    return shapes.organization(edited)
+    return shapes.organization(await control.change(call.context, current, **data.fields()))
 
 
 async def _project(call: Call, project: Project) -> Body:
@@ -106,15 +83,10 @@ async def get_project(request: Http, project_id: Id) -> Body:
 async def edit_project(request: Http, project_id: Id, data: JSONBody[ProjectInput]) -> Body:
     call = Call(request)
     current = await call.reach(Project, project_id, Operation.MANAGE)
-    edited = msgspec.structs.replace(
-        current,
-        name=control.checked_name(data.name),
-        description=data.description,
-        updated_at=call.context.clock.now(),
+    name = control.checked_name(data.name)
+    return await _project(
+        call, await control.change(call.context, current, name=name, description=data.description)
     )
-    async with call.context.database.transaction() as tx:
-        await store.replace_resource(tx, edited)
-    return await _project(call, edited)
 
 
 @delete("/project/{project_id:str}")
@@ -135,7 +107,9 @@ async def list_clusters(request: Http, organization_id: Id) -> Body:
 async def create_cluster(request: Http, organization_id: Id, data: JSONBody[ClusterInput]) -> Body:
     call = Call(request)
     organization = await call.reach(Organization, organization_id, Operation.ADMINISTER)
-    made = await control.create_cluster(call.context, organization, data.name, data.refloat_kind, data.region)
+    made = await control.create_cluster(
+        call.context, organization, data.name, data.refloat_kind, data.region, data.description
+    )
     return shapes.cluster(made)
 
 
