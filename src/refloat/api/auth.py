@@ -15,7 +15,11 @@ from refloat.domain.errors import Unauthenticated
 from refloat.domain.resources import ApiToken, Role
 from refloat.store import resources
 
-_PLACEHOLDER = re.compile(r"^[<{$\[].*|.*[>}\]]$|^(your|my|api|access)?[_-]?(api)?[_-]?token$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"[<{$\[].*|.*[>}\]]|.*\s.*|\.\.\.|x{3,}|((your|my|the|an?|api|access|qovery|refloat|admin)[_-])*token([_-]here)?",
+    re.IGNORECASE,
+)
+"""What stands for a token in published examples. Only a token that is unknown is called so."""
 _SCHEMES = ("token", "bearer")
 ADMIN_ID = "00000000-0000-4000-8000-000000000000"
 """The principal of the installation has no document; clients expect ids of principals to be UUIDs."""
@@ -45,8 +49,6 @@ class Authenticator:
         token = rest.strip() if scheme.lower() in _SCHEMES else authorization.strip()
         if not token or token.lower() in _SCHEMES:
             raise Unauthenticated("no Authorization header", hint=self._how())
-        if _PLACEHOLDER.match(token):
-            raise Unauthenticated(f"{token!r} is a placeholder, not a token", hint=self._how())
         return token
 
     def _how(self) -> str:
@@ -58,6 +60,8 @@ class Authenticator:
         if hmac.compare_digest(wanted, self._admin):
             return Principal(id=ADMIN_ID, name="admin", role=Role.ADMIN, organization_id=None)
         found = await self._remembered(wanted) or await self._searched(wanted)
+        if found is None and _PLACEHOLDER.fullmatch(token):
+            raise Unauthenticated(f"{token!r} is a placeholder, not a token", hint=self._how())
         if found is None:
             raise Unauthenticated("the token is unknown or was deleted", hint=self._how())
         return _principal(found)

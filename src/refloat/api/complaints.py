@@ -16,7 +16,7 @@ _WHERE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 
 _NOUNS = {
     "int": "a whole number",
-    "float": "a number",
+    "float": "a decimal number",
     "str": "text",
     "bool": "true or false",
     "object": "an object",

@@ -10,6 +10,7 @@ from refloat.domain.resources import (
     ApiToken,
     Application,
     Cluster,
+    Commit,
     Environment,
     Organization,
     Probe,
@@ -18,11 +19,13 @@ from refloat.domain.resources import (
     Service,
     Stage,
     Variable,
-    VariableScope,
+    VariableType,
 )
 from refloat.routers.base import Address
 
 Body = dict[str, Any]
+Target = tuple[Variable, str]
+"""The variable that an alias or override refers to, and its own value."""
 
 
 def base(resource: Resource) -> Body:
@@ -37,6 +40,11 @@ def base(resource: Resource) -> Body:
 def present(body: Body, *kept: str) -> Body:
     """Without the keys that have no value: most published optional keys may be absent and not null."""
     return {key: value for key, value in body.items() if value is not None or key in kept}
+
+
+def given(**optional: Any) -> Body:
+    """The optional keys that have a value: published as absent, not as null."""
+    return {key: value for key, value in optional.items() if value is not None}
 
 
 def listed(items: list[Body]) -> Body:
@@ -150,7 +158,7 @@ def application(it: Application) -> Body:
         },
         "auto_preview": it.auto_preview,
         "auto_deploy": it.auto_deploy,
-        "ports": [msgspec.to_builtins(p) for p in it.ports],
+        "ports": [given(**msgspec.to_builtins(p)) for p in it.ports],
         "storage": [msgspec.to_builtins(s) for s in it.storage],
         "arguments": list(it.arguments),
         "entrypoint": it.entrypoint or "",
@@ -167,28 +175,37 @@ def _probe(it: Probe | None) -> Body | None:
     if it is None:
         return None
     body = msgspec.to_builtins(it)
-    return {"type": {name: body.pop(name) for name in _CHECKS}, **body}
+    checks = {name: body.pop(name) for name in _CHECKS}
+    return {"type": {name: _check(check) for name, check in checks.items()}, **body}
+
+
+def _check(check: Body | None) -> Body | None:
+    """Without the port when none was given: the published port is a number."""
+    return {k: v for k, v in check.items() if k != "port" or v is not None} if check else None
 
 
 def _git(it: Application) -> Body:
     owner, name = _owner_and_name(it.git.url)
-    commit = it.commit
-    body = {
+    return {
         "url": it.git.url,
         "owner": owner,
         "name": name,
-        "branch": it.git.branch,
         "root_path": it.git.root_path,
         "provider": it.git.provider or "GITHUB",
         "has_access": True,
         "git_token_id": it.git.git_token_id,
-        "deployed_commit_id": commit.id if commit else None,
-        "deployed_commit_contributor": commit.author if commit else None,
-        "deployed_commit_tag": commit.tag if commit else None,
+        **given(branch=it.git.branch),
+        **(_deployed(it.commit) if it.commit else {}),
     }
-    if commit and commit.created_at:
-        body["deployed_commit_date"] = timestamp(commit.created_at)
-    return present(body, "git_token_id")
+
+
+def _deployed(commit: Commit) -> Body:
+    return {
+        "deployed_commit_id": commit.id,
+        "deployed_commit_contributor": commit.author,
+        "deployed_commit_tag": commit.tag,
+        **given(deployed_commit_date=timestamp(commit.created_at) if commit.created_at else None),
+    }
 
 
 def _owner_and_name(url: str) -> tuple[str, str]:
@@ -210,54 +227,37 @@ def link(service: Service, address: Address) -> Body:
     }
 
 
-def variable(it: Variable, value: str | None, target: Variable | None, owner: Service | None) -> Body:
-    """`VariableResponse`, which also satisfies the older environment variable and secret bodies."""
-    body = {
+def variable(it: Variable, value: str, target: Target | None, owner: Service | None) -> Body:
+    """`VariableResponse`, which also satisfies the older environment variable and secret bodies.
+
+    `value` is what the variable says itself (an alias: its target), references in it not replaced.
+    """
+    kind = "aliased_variable" if it.variable_type is VariableType.ALIAS else "overridden_variable"
+    return {
         **base(it),
         "key": it.name,
-        "value": None if it.is_secret else value or "",
+        "value": None if it.is_secret else value,
         "mount_path": it.mount_path,
-        "description": it.description,
         "scope": it.scope,
         "variable_type": it.variable_type,
         "is_secret": it.is_secret,
         "enable_interpolation_in_file": it.enable_interpolation_in_file,
         "owned_by": "QOVERY",
-        "aliased_variable": _reference(it, target, "ALIAS", value),
-        "overridden_variable": _reference(it, target, "OVERRIDE", value),
-        "service_id": owner.id if owner else None,
-        "service_name": owner.name if owner else None,
-        "service_type": owner.kind.upper() if owner else None,
-    }
-    return present(body, "value", "mount_path")
-
-
-def _reference(it: Variable, target: Variable | None, kind: str, value: str | None) -> Body | None:
-    if it.variable_type != kind or target is None:
-        return None
-    return {
-        "id": target.id,
-        "key": target.name,
-        "value": None if target.is_secret else value,
-        "mount_path": target.mount_path or "",
-        "scope": target.scope,
-        "variable_type": target.variable_type,
+        **given(description=it.description),
+        **({kind: _reference(*target)} if target else {}),
+        **({"service_id": owner.id, "service_name": owner.name} if owner else {}),
+        **({"service_type": owner.kind.upper()} if owner else {}),
     }
 
 
-def built_in(key: str, value: str, resource_id: str, of: Resource) -> Body:
-    """A built-in variable has no document; its id is derived from its key."""
+def _reference(it: Variable, value: str) -> Body:
     return {
-        **base(of),
-        "id": resource_id,
-        "key": key,
-        "value": value,
-        "mount_path": None,
-        "scope": VariableScope.BUILT_IN,
-        "variable_type": "BUILT_IN",
-        "is_secret": False,
-        "enable_interpolation_in_file": False,
-        "owned_by": "QOVERY",
+        "id": it.id,
+        "key": it.name,
+        "value": None if it.is_secret else value,
+        "mount_path": it.mount_path or "",
+        "scope": it.scope,
+        "variable_type": it.variable_type,
     }
 
 
@@ -266,7 +266,7 @@ def api_token(it: ApiToken) -> Body:
         **base(it),
         "name": it.name,
         "description": it.description or "",
-        "role_name": it.role,
+        "role_name": it.role.capitalize(),
         "role_id": ROLE_IDS[it.role],
     }
 

@@ -75,6 +75,8 @@ def _merged(context: Context, current: Application, body: ApplicationInput) -> A
         changes["healthchecks"] = given["healthchecks"].healthchecks()
     if "git_repository" in given:
         changes["git"] = _git(given["git_repository"])
+    if "entrypoint" in given:
+        changes["entrypoint"] = given["entrypoint"] or None
     if "arguments" in given:
         changes["arguments"] = tuple(given["arguments"] or ())
     if "ports" in given:
@@ -84,7 +86,7 @@ def _merged(context: Context, current: Application, body: ApplicationInput) -> A
     return msgspec.structs.replace(current, **changes)
 
 
-_AS_GIVEN = ("description", "dockerfile_path", "entrypoint")
+_AS_GIVEN = ("description", "dockerfile_path")
 _NEVER_NULL = (
     "icon_uri",
     "build_mode",

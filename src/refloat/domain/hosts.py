@@ -1,7 +1,6 @@
 """Host names of services: `<service>-<short environment id>`, one DNS label below the domain."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 
 from refloat.domain.ids import short
@@ -17,16 +16,20 @@ def slug(name: str, room: int) -> str:
 
 
 def host_names(environment_id: str, names: Mapping[str, str], domain: str) -> dict[str, str]:
-    """One host for each service id. Equal or shortened names are told apart by the service's short id,
-    so no two services of an environment ever share a host."""
+    """One host for each service id; no two services of an environment ever share one.
+
+    Of two names that read the same the older service keeps the plain host, so that a newcomer moves
+    nobody. Every other one, and a name that had to be shortened, carries the service's short id.
+    """
     suffix = f"-{short(environment_id)}"
     room = _LONGEST_LABEL - len(suffix)
-    slugs = {service_id: slug(name, room) for service_id, name in names.items()}
-    shared = Counter(slugs.values())
+    marked = {i: f"{slug(name, room - 9)}-{short(i)}" for i, name in names.items()}
+    taken = set(marked.values())
     hosts = {}
-    for service_id, name in names.items():
-        label = slugs[service_id]
-        if shared[label] > 1 or label != slug(name, 10_000):
-            label = f"{slug(name, room - 9)}-{short(service_id)}"
-        hosts[service_id] = f"{label}{suffix}.{domain}"
+    for service_id in sorted(names):
+        plain = slug(names[service_id], room)
+        if plain in taken or plain != slug(names[service_id], 10_000):
+            plain = marked[service_id]
+        taken.add(plain)
+        hosts[service_id] = f"{plain}{suffix}.{domain}"
     return hosts

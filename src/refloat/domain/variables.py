@@ -16,6 +16,10 @@ from refloat.domain.resources import Environment, Service, Variable, VariableSco
 _REFERENCE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("QOVERY_", "__")
+_LONGEST_VALUE = 120 * 1024
+"""Bytes. Linux starts no process with a longer `KEY=value` than 128 KiB."""
+_LONGEST_FILE = 1024 * 1024
+_DEEPEST = 100
 
 Values = Mapping[str, str]
 Opener = Callable[[str], str]
@@ -40,6 +44,17 @@ def check_key(key: str) -> str:
     if key.startswith(_RESERVED):
         raise Invalid(f"the key {key!r} begins with {' or '.join(_RESERVED)}, which is reserved")
     return key
+
+
+def check_value(key: str, value: str, *, is_file: bool) -> str:
+    """The value, if a process can be given it; raises Invalid naming the key and the limit."""
+    longest = _LONGEST_FILE if is_file else _LONGEST_VALUE
+    size = len(value.encode())
+    if size > longest:
+        raise Invalid(f"the value of {key} has {size} bytes; at most {longest} are possible")
+    if not is_file and "\0" in value:
+        raise Invalid(f"the value of {key} has the character NUL, which no environment can hold")
+    return value
 
 
 def builtins(
@@ -78,7 +93,8 @@ def effective(
     raw = {v.name: _raw(v, by_id, found, open_value) for scope in scopes for v in scope}
     found.update(raw)
     literal = {v.name for scope in scopes for v in scope if not _interpolates(v)}
-    return {key: _interpolated(key, found, literal, ()) for key in found}
+    resolver = _Resolver(found, literal)
+    return {key: resolver.resolved(key, ()) for key in found}
 
 
 def _interpolates(variable: Variable) -> bool:
@@ -106,24 +122,49 @@ def _raw(
     )
 
 
-def _interpolated(
-    key: str, found: Mapping[str, Effective], literal: set[str], path: tuple[str, ...]
-) -> Effective:
-    if key in path:
-        raise Invalid(f"variables refer to each other in a circle: {' -> '.join((*path, key))}")
-    variable = found[key]
-    if key in literal or "{{" not in variable.value:
-        return variable
-    secret = variable.is_secret
+class _Resolver:
+    """Replaces references. Each variable is resolved once and its length is bounded, so that values which
+    double each other cost neither time nor memory."""
 
-    def replacement(match: re.Match[str]) -> str:
-        nonlocal secret
-        name = match.group(1)
-        if name not in found:
-            raise Invalid(f"the value of {key} refers to {{{{{name}}}}}, and no such variable is in scope")
-        inner = _interpolated(name, found, literal, (*path, key))
-        secret = secret or inner.is_secret
-        return inner.value
+    def __init__(self, found: Mapping[str, Effective], literal: set[str]) -> None:
+        self._found = found
+        self._literal = literal
+        self._resolved: dict[str, Effective] = {}
 
-    value = _REFERENCE.sub(replacement, variable.value)
-    return msgspec.structs.replace(variable, value=value, is_secret=secret)
+    def resolved(self, key: str, path: tuple[str, ...]) -> Effective:
+        """The variable without references; `path` holds the keys whose values lead here."""
+        if key not in self._resolved:
+            self._resolved[key] = self._resolve(key, path)
+        return self._resolved[key]
+
+    def _resolve(self, key: str, path: tuple[str, ...]) -> Effective:
+        if key in path:
+            circle = (*path[path.index(key) :], key)
+            raise Invalid(f"variables refer to each other in a circle: {' -> '.join(circle)}")
+        if len(path) > _DEEPEST:
+            raise Invalid(f"the references from {path[0]} go through more than {_DEEPEST} variables")
+        variable = self._found[key]
+        if key in self._literal or "{{" not in variable.value:
+            return variable
+        value, secret = self._replaced(key, variable, path)
+        check_value(key, value, is_file=variable.mount_path is not None)
+        return msgspec.structs.replace(variable, value=value, is_secret=secret)
+
+    def _replaced(self, key: str, variable: Effective, path: tuple[str, ...]) -> tuple[str, bool]:
+        secret = variable.is_secret
+        parts: list[str] = []
+        end = size = 0
+        for match in _REFERENCE.finditer(variable.value):
+            name = match.group(1)
+            if name not in self._found:
+                raise Invalid(
+                    f"the value of {key} refers to {{{{{name}}}}}, and no such variable is in scope"
+                )
+            inner = self.resolved(name, (*path, key))
+            secret = secret or inner.is_secret
+            parts += variable.value[end : match.start()], inner.value
+            size += len(inner.value)
+            if size > _LONGEST_FILE:
+                raise Invalid(f"the value of {key} grows beyond {_LONGEST_FILE} characters")
+            end = match.end()
+        return "".join((*parts, variable.value[end:])), secret

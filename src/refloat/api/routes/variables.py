@@ -1,5 +1,6 @@
 """Variables and secrets: the unified form, and the older form of each scope."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -9,9 +10,10 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 from refloat.api import shapes
 from refloat.api.call import Body, Call, Http, Id
 from refloat.control import variables as control
-from refloat.control.access import Operation
-from refloat.control.variables import SCOPES, VariableInput
-from refloat.domain.errors import Conflict, Invalid, NotFound
+from refloat.control.access import Operation, check_id
+from refloat.control.builtins import built_ins, is_built_in
+from refloat.control.variables import SCOPES, ImportedVariable, VariableInput
+from refloat.domain.errors import Invalid, NotFound
 from refloat.domain.resources import (
     Application,
     Environment,
@@ -29,61 +31,69 @@ class UnifiedInput(VariableInput, kw_only=True):
     variable_parent_id: str
 
 
-class AliasInput(msgspec.Struct, kw_only=True):
+class AliasInput(VariableInput, kw_only=True):
     key: str
     alias_scope: VariableScope | None = None
     alias_parent_id: str | None = None
-    description: str | None = None
 
 
-class OverrideInput(msgspec.Struct, kw_only=True):
-    value: str
+class OverrideInput(VariableInput, kw_only=True):
     override_scope: VariableScope | None = None
     override_parent_id: str | None = None
-    description: str | None = None
-
-
-class ImportedVariable(msgspec.Struct, kw_only=True):
-    name: str
-    value: str
-    scope: VariableScope
-    is_secret: bool = False
 
 
 class ImportInput(msgspec.Struct, kw_only=True):
-    overwrite: bool
     vars: list[ImportedVariable]
+    overwrite: bool = False
 
 
 async def _owner(call: Call, scope: VariableScope, parent_id: str, operation: Operation) -> Resource:
     if scope not in SCOPES:
-        raise Invalid(f"scope: {scope} cannot be written; use {', '.join(SCOPES)}")
+        raise Invalid(f"scope: {scope} has no parent; use {', '.join(SCOPES)}")
     return await call.reach(SCOPES[scope], parent_id, operation)
 
 
 async def _body(call: Call, variable: Variable) -> Body:
-    value, target = await control.value_of(call.context, variable)
-    owner = await store.find(call.read, Application, variable.parent)
-    return shapes.variable(variable, value, target, owner)
+    known: Sequence[Variable] = ()
+    if variable.target_id:
+        owner = await control.owner_of(call.read, variable)
+        known = (*await control.visible(call.read, owner), *await built_ins(call.context, owner))
+    return await _rendered(call, variable, known)
+
+
+async def _rendered(call: Call, variable: Variable, known: Sequence[Variable]) -> Body:
+    """`known` holds what the variable may refer to: by id, a built-in one by its key."""
+    referred = variable.target_id
+    target = next((v for v in known if referred == control.reference(v)), None)
+    opened = call.context.sealer.open(target.sealed) if target and target.sealed else ""
+    own = call.context.sealer.open(variable.sealed) if variable.sealed else opened
+    service = await store.find(call.read, Application, variable.parent)
+    return shapes.variable(variable, own, (target, opened) if target else None, service)
 
 
 async def _listed(call: Call, owner: Resource, is_secret: bool | None) -> Body:
-    found = await control.visible(call.read, owner)
-    bodies = [await _body(call, v) for v in found if is_secret in (None, v.is_secret)]
-    if not is_secret:
-        environment_id = owner.id if isinstance(owner, Environment) else owner.parent
-        bodies += [
-            shapes.built_in(key, value, control.built_in_id(environment_id, key), owner)
-            for key, value in (await control.built_ins(call.context, owner)).items()
-        ]
-    return shapes.listed(bodies)
+    found = (*await control.visible(call.read, owner), *await built_ins(call.context, owner))
+    return shapes.listed([await _rendered(call, v, found) for v in found if is_secret in (None, v.is_secret)])
 
 
 async def _variable(call: Call, variable_id: str, owner: Resource | None = None) -> Variable:
+    """A variable that may be changed, one of `owner` if given."""
+    if is_built_in(check_id(variable_id, Variable.kind)):
+        raise Invalid("a built-in variable cannot be changed", hint="make an alias or an override of it")
     found = await call.reach(Variable, variable_id, Operation.MANAGE)
     if owner is not None and found.parent != owner.id:
         raise NotFound(f"no variable {variable_id}")
     return found
+
+
+async def _referred(call: Call, variable_id: str, owner: Resource) -> Variable:
+    """A variable that an alias or override of `owner` may refer to."""
+    if not is_built_in(check_id(variable_id, Variable.kind)):
+        return await call.reach(Variable, variable_id, Operation.MANAGE)
+    for known in await built_ins(call.context, owner):
+        if known.id == variable_id.lower():
+            return known
+    raise NotFound(f"no variable {variable_id}")
 
 
 @get("/variable")
@@ -127,19 +137,12 @@ async def alias_variable(request: Http, variable_id: Id, data: JSONBody[AliasInp
 
 
 async def _alias(
-    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: JSONBody[AliasInput]
+    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: AliasInput
 ) -> Body:
-    target = await _variable(call, variable_id)
-    made = await control.refer(
-        call.context,
-        target,
-        owner,
-        scope,
-        VariableType.ALIAS,
-        key=data.key,
-        description=data.description,
+    target = await _referred(call, variable_id, owner)
+    return await _body(
+        call, await control.refer(call.context, target, owner, scope, VariableType.ALIAS, data)
     )
-    return await _body(call, made)
 
 
 @post("/variable/{variable_id:str}/override")
@@ -152,46 +155,36 @@ async def override_variable(request: Http, variable_id: Id, data: JSONBody[Overr
 
 
 async def _override(
-    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: JSONBody[OverrideInput]
+    call: Call, variable_id: str, owner: Resource, scope: VariableScope, data: OverrideInput
 ) -> Body:
-    target = await _variable(call, variable_id)
-    made = await control.refer(
-        call.context,
-        target,
-        owner,
-        scope,
-        VariableType.OVERRIDE,
-        key=target.name,
-        value=data.value,
-        description=data.description,
+    target = await _referred(call, variable_id, owner)
+    return await _body(
+        call, await control.refer(call.context, target, owner, scope, VariableType.OVERRIDE, data)
     )
-    return await _body(call, made)
 
 
-async def _import(call: Call, owner: Resource, scope: VariableScope, data: JSONBody[ImportInput]) -> Body:
-    """Each variable on its own: one that is refused does not undo the others, and is named."""
-    imported: list[str] = []
-    for item in data.vars:
-        known = [v for v in await store.children(call.read, Variable, owner.id) if v.name == item.name]
-        body = VariableInput(key=item.name, value=item.value, is_secret=item.is_secret)
-        if known and not data.overwrite:
-            raise Conflict(f"the key {item.name} is taken", hint="import with overwrite")
-        if known:
-            await control.edit(call.context, known[0], body)
-        else:
-            await control.create(call.context, owner, scope, body)
-        imported.append(item.name)
+@post("/variable/import")
+async def import_variables(
+    request: Http,
+    service_id: FromQuery[str],
+    data: JSONBody[ImportInput],
+) -> Body:
+    call = Call(request)
+    return await _import(call, await call.reach_service(service_id, Operation.MANAGE), data)
+
+
+async def _import(call: Call, owner: Resource, data: ImportInput) -> Body:
+    stored = await control.import_all(call.context, owner, data.vars, overwrite=data.overwrite)
     return {
         "total_variables_to_import": len(data.vars),
         "successful_imported_variables": [
             {
-                "name": v.name,
-                "value": None if v.is_secret else v.value,
-                "scope": scope,
-                "is_secret": v.is_secret,
+                "name": item.name,
+                **({} if item.is_secret else {"value": item.value}),
+                "scope": item.scope,
+                "is_secret": item.is_secret,
             }
-            for v in data.vars
-            if v.name in imported
+            for item in stored
         ],
     }
 
@@ -242,10 +235,10 @@ def _family(
         owner = await call.reach(kind, owner_id, Operation.MANAGE)
         return await _override(call, variable_id, owner, scope, data)
 
-    @post(f"{path}/import", status_code=200, **named("import"))
+    @post(f"{path}/import", **named("import"))
     async def bulk(request: Http, owner_id: Id, data: JSONBody[ImportInput]) -> Body:
         call = Call(request)
-        return await _import(call, await call.reach(kind, owner_id, Operation.MANAGE), scope, data)
+        return await _import(call, await call.reach(kind, owner_id, Operation.MANAGE), data)
 
     handlers = (listing, create, edit, remove, alias, override)
     return handlers if secret else (*handlers, bulk)
@@ -264,6 +257,7 @@ ROUTES = (
     delete_variable,
     alias_variable,
     override_variable,
+    import_variables,
     *(
         handler
         for noun, kind, scope in _FAMILIES
