@@ -112,7 +112,7 @@ async def cancel(request: Http, environment_id: Id) -> Body:
 async def delete_environment(request: Http, environment_id: Id) -> None:
     """Accepted at once; the environment answers until it is gone, then 404."""
     call = Call(request)
-    environment = await call.reach(Environment, environment_id, Operation.MANAGE)
+    environment = await call.reach(Environment, environment_id, Operation.ADMINISTER)
     await control.request(call.context, call.principal, environment, Verb.DELETE)
 
 
