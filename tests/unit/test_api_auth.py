@@ -1,12 +1,14 @@
 """Who asks is known before anything else is looked at, and may do what the role allows."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from api_support import ADMIN, UNKNOWN, Api, application, running
 
-from refloat.api.auth import origin_of
+from refloat.api.auth import Authenticator, origin_of
 from refloat.control.access import Operation, permit
 from refloat.domain.deployment import Origin, Principal
 from refloat.domain.errors import Forbidden
@@ -59,12 +61,8 @@ async def test_every_scheme_is_taken(header: str, api: Api) -> None:
 
 async def test_an_admin_token_that_reads_like_a_placeholder_is_still_the_admin_token(tmp_path: Path) -> None:
     async with running(tmp_path) as api:
-        from msgspec.structs import replace
-
-        from refloat.api.auth import Authenticator
-
-        settings = replace(api.context.settings, admin_token="my-token")
-        context = type(api.context)(**{**vars(api.context), "settings": settings})
+        settings = msgspec.structs.replace(api.context.settings, admin_token="my-token")
+        context = dataclasses.replace(api.context, settings=settings)
         assert (await Authenticator(context).principal("Token my-token", "")).role is Role.ADMIN
 
 
