@@ -17,9 +17,10 @@ MUST_RUN = os.environ.get("REFLOAT_TESTS_MUST_NOT_SKIP") == "1"
 
 
 def _require_npm() -> None:
-    if shutil.which("npm") is None:
-        assert not MUST_RUN, "npm is not installed"
-        pytest.skip("npm is not installed")
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            assert not MUST_RUN, f"{tool} is not installed"
+            pytest.skip(f"{tool} is not installed")
 
 
 def test_the_typescript_client_works_and_every_body_conforms(
@@ -30,9 +31,14 @@ def test_the_typescript_client_works_and_every_body_conforms(
     shutil.copytree(CLIENT, client, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=client, check=True, timeout=300)
     recording = folder / "recording.jsonl"
-    url = f"http://127.0.0.1:{installation.port}"
+    server = {
+        "REFLOAT_URL": f"http://127.0.0.1:{installation.port}",
+        "REFLOAT_TOKEN": TOKEN,
+        "REFLOAT_RECORDING": str(recording),
+    }
     done = subprocess.run(
-        ["node", "scenario.mjs", url, TOKEN, recording],
+        ["node", "scenario.mjs"],
+        env=os.environ | server,
         cwd=client,
         capture_output=True,
         text=True,
@@ -49,4 +55,4 @@ def test_the_typescript_client_works_and_every_body_conforms(
         text=True,
         timeout=180,
     )
-    assert checked.returncode == 0, checked.stdout
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -257,9 +257,6 @@ def _error(event: Event) -> Body:
     return {
         "tag": f"{event.step.upper()}_ERROR",
         "user_log_message": event.message,
-        "link": None,
-        "hint_message": None,
-        "underlying_error": None,
     }
 
 

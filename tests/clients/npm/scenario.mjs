@@ -1,11 +1,12 @@
 // Drives a server through the published TypeScript client, and records every response as a JSON line.
-// usage: node scenario.mjs BASE_URL TOKEN RECORDING
+// REFLOAT_URL=… REFLOAT_TOKEN=… REFLOAT_RECORDING=… node scenario.mjs
 import assert from 'node:assert/strict'
 import { appendFileSync } from 'node:fs'
 import axiosModule from 'axios'
 import qovery from 'qovery-typescript-axios'
 
-const [basePath, token, recording] = process.argv.slice(2)
+const { REFLOAT_URL: basePath, REFLOAT_TOKEN: token, REFLOAT_RECORDING: recording } = process.env
+assert.ok(basePath && token && recording, 'REFLOAT_URL, REFLOAT_TOKEN and REFLOAT_RECORDING are required')
 const axios = axiosModule.default ?? axiosModule
 const client = axios.create({ headers: { Authorization: `Token ${token}` } })
 const record = ({ config, status, data }) =>
@@ -40,11 +41,15 @@ const organization = (await data(api('OrganizationMainCallsApi').listOrganizatio
 await api('OrganizationMainCallsApi').getOrganization(organization.id)
 const cluster = await data(client.post(`${basePath}/organization/${organization.id}/cluster`, { name: 'sim', refloat_kind: 'simulated' }))
 await api('ClustersApi').listOrganizationCluster(organization.id)
+await api('ClustersApi').getOrganizationClusterStatus(organization.id)
 const project = await data(api('ProjectsApi').createProject(organization.id, { name: 'npm' }))
 await api('ProjectsApi').listProject(organization.id)
+await api('ProjectMainCallsApi').getProject(project.id)
+await api('ProjectMainCallsApi').editProject(project.id, { name: 'npm', description: 'by the client' })
 const environment = await data(api('EnvironmentsApi').createEnvironment(project.id, { name: 'env', cluster: cluster.id, mode: 'DEVELOPMENT' }))
 await api('EnvironmentsApi').listEnvironment(project.id)
 await environments.getEnvironment(environment.id)
+await environments.editEnvironment(environment.id, { name: 'env', mode: 'STAGING' })
 const application = await data(api('ApplicationsApi').createApplication(environment.id, {
   name: 'api',
   git_repository: { url: 'https://example.org/api.git#release=ok', provider: 'GITHUB', branch: 'main', root_path: '/' },
@@ -54,18 +59,39 @@ const application = await data(api('ApplicationsApi').createApplication(environm
 assert.equal(application.cpu, 500)
 await api('ApplicationsApi').listApplication(environment.id)
 await api('ApplicationMainCallsApi').getApplication(application.id)
-await api('DeploymentStageMainCallsApi').listEnvironmentDeploymentStage(environment.id)
-await api('DeploymentStageMainCallsApi').getServiceDeploymentStage(application.id)
+const stages = api('DeploymentStageMainCallsApi')
+const first = (await data(stages.listEnvironmentDeploymentStage(environment.id))).results[0]
+const stage = await data(stages.createEnvironmentDeploymentStage(environment.id, { name: 'own' }))
+await stages.getDeploymentStage(stage.id)
+await stages.editDeploymentStage(stage.id, { name: 'own', description: 'first of all' })
+await stages.moveAfterDeploymentStage(stage.id, first.id)
+assert.equal((await data(stages.moveBeforeDeploymentStage(stage.id, first.id))).results[0].id, stage.id)
+await stages.attachServiceToDeploymentStage(stage.id, application.id, {})
+assert.equal((await data(stages.getServiceDeploymentStage(application.id))).id, stage.id)
+await stages.attachServiceToDeploymentStage(first.id, application.id, {})
+assert.equal((await stages.deleteDeploymentStage(stage.id)).status, 204)
 const variable = await data(api('VariableMainCallsApi').createVariable({ key: 'A', value: '1', is_secret: false, variable_scope: 'APPLICATION', variable_parent_id: application.id }))
-await api('VariableMainCallsApi').createVariable({ key: 'S', value: 'hidden', is_secret: true, variable_scope: 'ENVIRONMENT', variable_parent_id: environment.id })
-await api('VariableMainCallsApi').listVariables(application.id, 'APPLICATION')
+const secret = await data(api('VariableMainCallsApi').createVariable({ key: 'S', value: 'hidden', is_secret: true, variable_scope: 'ENVIRONMENT', variable_parent_id: environment.id }))
+await api('VariableMainCallsApi').createVariable({ key: 'F', value: 'text', mount_path: '/etc/f', is_secret: false, variable_scope: 'APPLICATION', variable_parent_id: application.id })
+const alias = await data(api('VariableMainCallsApi').createVariableAlias(secret.id, { key: 'T', alias_scope: 'APPLICATION', alias_parent_id: application.id }))
+await api('VariableMainCallsApi').createVariableOverride(secret.id, { value: 'mine', override_scope: 'APPLICATION', override_parent_id: application.id })
+await api('VariableMainCallsApi').importEnvironmentVariables(application.id, 'APPLICATION', { overwrite: true, vars: [{ name: 'I', value: '1', scope: 'APPLICATION', is_secret: false }, { name: 'J', value: '1', scope: 'APPLICATION', is_secret: true }] })
+assert.ok(!JSON.stringify(await data(api('VariableMainCallsApi').listVariables(application.id, 'APPLICATION'))).includes('hidden'))
+await api('ApplicationEnvironmentVariableApi').createApplicationEnvironmentVariable(application.id, { key: 'OLD', value: '1' })
 await api('ApplicationEnvironmentVariableApi').listApplicationEnvironmentVariable(application.id)
+await api('ApplicationSecretApi').createApplicationSecret(application.id, { key: 'OLDER', value: '1' })
+await api('ApplicationSecretApi').listApplicationSecrets(application.id)
+await api('EnvironmentSecretApi').listEnvironmentSecrets(environment.id)
+await api('ProjectEnvironmentVariableApi').createProjectEnvironmentVariable(project.id, { key: 'P', value: '1' })
+await api('ProjectEnvironmentVariableApi').listProjectEnvironmentVariable(project.id)
+assert.equal((await api('VariableMainCallsApi').deleteVariable(alias.id)).status, 204)
 
 // -- never deployed, deploy, redeploy
 assert.equal((await data(environments.getEnvironmentStatus(environment.id))).state, 'READY')
 await environments.getEnvironmentStatuses(environment.id)
 const deployed = await data(actions.deployEnvironment(environment.id))
 assert.equal(deployed.status_details.action, 'DEPLOY')
+assert.ok(deployed.last_deployment_state, 'the environment\'s fields are there too')
 await environments.getEnvironmentStatuses(environment.id)
 await until(environment.id, 'DEPLOYED')
 await api('VariableMainCallsApi').editVariable(variable.id, { key: 'A', value: '2' })
@@ -80,8 +106,12 @@ await environments.getEnvironmentStatusesWithStages(environment.id)
 await api('EnvironmentsApi').getProjectEnvironmentsStatus(project.id)
 await api('ApplicationMainCallsApi').getApplicationStatus(application.id)
 await api('ApplicationMainCallsApi').listApplicationLinks(application.id)
+await api('EnvironmentApi').listEnvironmentServicesLinks(environment.id)
 await api('ApplicationMainCallsApi').listApplicationCommit(application.id)
 await environments.listServicesByEnvironmentId(environment.id)
+await api('ApplicationsApi').getEnvironmentApplicationStatus(environment.id)
+const others = { ContainersApi: 'listContainer', DatabasesApi: 'listDatabase', JobsApi: 'listJobs', HelmsApi: 'listHelms', TerraformsApi: 'listTerraforms' }
+for (const [name, list] of Object.entries(others)) assert.deepEqual((await data(api(name)[list](environment.id))).results, [])
 
 // -- history and logs
 const history = api('EnvironmentDeploymentHistoryApi')
@@ -95,6 +125,16 @@ assert.equal(logs.at(-1).details.stage.step, 'RECAP')
 // -- service actions, stop, cancel, delete
 await api('ApplicationActionsApi').rebootApplication(application.id)
 await until(environment.id, 'RESTARTED')
+await actions.rebootServices(environment.id, { application_ids: [application.id] })
+await until(environment.id, 'RESTARTED')
+await api('ApplicationActionsApi').redeployApplication(application.id)
+await until(environment.id, 'DEPLOYED')
+await actions.deployAllServices(environment.id, { applications: [{ application_id: application.id }] })
+await until(environment.id, 'DEPLOYED')
+await actions.stopSelectedServices(environment.id, { application_ids: [application.id] })
+await until(environment.id, 'STOPPED')
+await api('ApplicationActionsApi').deployApplication(application.id, {})
+await until(environment.id, 'DEPLOYED')
 await actions.stopEnvironment(environment.id)
 await until(environment.id, 'STOPPED')
 await api('ApplicationMainCallsApi').editApplication(application.id, { name: 'api', healthchecks: {}, git_repository: { url: 'https://example.org/api.git#build=hang', provider: 'GITHUB' } })
@@ -102,6 +142,12 @@ await actions.redeployEnvironment(environment.id)
 await until(environment.id, 'BUILDING')
 await actions.cancelEnvironmentDeployment(environment.id, {})
 await until(environment.id, 'CANCELED')
+await api('ApplicationMainCallsApi').editApplication(application.id, { name: 'api', healthchecks: {}, git_repository: { url: 'https://example.org/api.git#build=fail', provider: 'GITHUB' } })
+await actions.redeployEnvironment(environment.id)
+await until(environment.id, 'BUILD_ERROR')
+assert.ok((await data(api('EnvironmentLogsApi').listEnvironmentLogs(environment.id))).some((line) => line.error))
+await environments.getEnvironmentStatuses(environment.id)
+await history.listEnvironmentDeploymentHistoryV2(environment.id)
 await assert.rejects(environments.getEnvironment('not-an-id'), (error) => error.response.status === 400)
 assert.equal((await environments.deleteEnvironment(environment.id)).status, 204)
 for (let i = 0; ; i++) {
