@@ -5,8 +5,10 @@ import contextlib
 import fcntl
 import os
 import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from refloat.control.organizations import bootstrap
 from refloat.domain.errors import Unavailable
 from refloat.domain.resources import ClusterKind
 from refloat.engines.local.engine import LocalEngine
+from refloat.execution.applied import artifacts_in_use
 from refloat.execution.crash import KillAt, NoCrash
 from refloat.execution.platform import Platform
 from refloat.execution.reconciler import Reconciler
@@ -33,9 +36,9 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.database import SqliteDatabase
+from refloat.store.database import Database, SqliteDatabase
 from refloat.store.schema import migrate
-from refloat.store.sealing import load_sealer
+from refloat.store.sealing import Sealer, load_sealer
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.processes import LocalSupervisor
 
@@ -89,7 +92,7 @@ def database_path(settings: Settings) -> Path:
     return settings.data_dir / "refloat.db"
 
 
-def local_platform(settings: Settings) -> Platform:
+def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Platform:
     """This machine: native processes behind Caddy."""
     supervisor = LocalSupervisor(settings.node_dir)
     accounts = Accounts(settings.node_dir)
@@ -103,7 +106,13 @@ def local_platform(settings: Settings) -> Platform:
             hold_seconds=settings.hold_seconds,
             caddy=settings.caddy or None,
         ),
-        builder=LocalBuilder(settings.node_dir, supervisor, accounts, local_sources=settings.local_sources),
+        builder=LocalBuilder(
+            settings.node_dir,
+            supervisor,
+            accounts,
+            local_sources=settings.local_sources,
+            in_use=partial(artifacts_in_use, database.read, sealer),
+        ),
     )
 
 
@@ -135,14 +144,15 @@ async def serve(settings: Settings) -> None:
     configure_logging()
     settings = prepare_data_dir(settings)
     lock = lock_data_dir(settings.data_dir)
+    bound = listener(settings)
     migrate(database_path(settings))
     database = SqliteDatabase(database_path(settings))
-    platforms = {
-        ClusterKind.LOCAL: local_platform(settings),
-        ClusterKind.SIMULATED: simulated_platform(),
-    }
     clock = SystemClock()
     sealer = load_sealer(settings.data_dir / "secret.key")
+    platforms = {
+        ClusterKind.LOCAL: local_platform(settings, database, sealer),
+        ClusterKind.SIMULATED: simulated_platform(),
+    }
     worker = Worker(
         database,
         sealer,
@@ -176,17 +186,31 @@ async def serve(settings: Settings) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     try:
-        await _listen(create_app(context, [lifespan]), settings)
+        await _listen(create_app(context, [lifespan]), settings, bound)
     finally:
         await database.close()
         os.close(lock)
 
 
-async def _listen(app: Any, settings: Settings) -> None:
+def listener(settings: Settings) -> socket.socket:
+    """The API's socket, bound and not yet listening; Unavailable when it cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise Unavailable(
+            f"the API cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+            hint="stop what uses the port, or choose another one by REFLOAT_PORT",
+        ) from None
+    return bound
+
+
+async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -194,9 +218,4 @@ async def _listen(app: Any, settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
-    await server.serve()
-    if not server.started:
-        raise Unavailable(
-            f"port {settings.port} on {settings.host} cannot be listened on",
-            hint="stop what uses it, or choose another one by REFLOAT_PORT",
-        )
+    await server.serve(sockets=[bound])

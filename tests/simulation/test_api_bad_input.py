@@ -167,3 +167,32 @@ async def test_variables_keep_their_rules(plane: ControlPlane) -> None:
     await plane.call("DELETE", f"/variable/{wide['id']}", expect=204)
     left = await plane.call("GET", f"/variable?parent_id={service}&scope=APPLICATION")
     assert [v["key"] for v in left["results"] if v["scope"] != "BUILT_IN"] == ["B"]
+
+
+@pytest.mark.parametrize("verb", ["redeploy", "deploy", "stop"])
+async def test_an_action_with_a_broken_body_is_refused_and_not_queued(verb: str, plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    path = f"/environment/{environment}/{verb}"
+    await _refused(plane, "POST", path, 400, "not valid JSON", content=b'{"a": ')
+    found = await plane.call("GET", f"/environment/{environment}/deploymentHistory")
+    assert found["results"] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"  ", b"{}", b"null", b'{"unknown": [1]}'])
+async def test_an_action_takes_any_json_and_any_content_type(body: bytes, plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    headers = {"Content-Type": "text/plain"}
+    answer = await plane.api.post(f"/environment/{environment}/redeploy", content=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+
+
+async def test_actions_published_without_a_body_answer_none(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    application = await plane.application(environment, "api")
+    await plane.roll(environment)
+    body = {"application_ids": [application]}
+    for verb in ("stop", "uninstall", "delete"):
+        answer = await plane.api.post(f"/environment/{environment}/service/{verb}", json=body)
+        assert (answer.status_code, answer.content) == (200, b"")

@@ -1,5 +1,6 @@
 """What a redeploy means: who is rolled, who is not, in which order, and what a failure leaves."""
 
+import json
 from typing import Any
 
 import pytest
@@ -208,3 +209,15 @@ async def test_an_environment_is_deleted_with_everything_and_then_is_404(plane: 
     await plane.eventually(gone)
     assert not plane.world.running and not plane.world.routes
     assert (await plane.call("GET", f"/project/{await plane.project()}/environment"))["results"] == []
+
+
+async def test_a_stream_of_one_deployment_tells_only_it_and_ends_with_it(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    await plane.roll(environment)
+    second = (await plane.roll(environment))["environment"]["deployment_request_id"]
+    path = f"/refloat/environment/{environment}/events"
+    answer = await plane.api.get(path, params={"deployment": second})
+    lines = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert {line["deployment_request_id"] for line in lines} == {second}
+    assert lines[-1]["details"]["stage"]["step"] == "RECAP"

@@ -294,11 +294,23 @@ async def test_an_import_with_one_bad_variable_stores_none(bad: Any, words: str,
     assert await _own(api, "application", service) == before
 
 
-async def test_an_import_reaches_no_narrower_scope(api: Api) -> None:
-    path = f"/environment/{api.environment}/environmentVariable/import"
-    await api.refused("POST", path, {"vars": [_item("A", "1")]}, words="scope APPLICATION")
+async def test_an_import_reaches_every_wider_scope_and_no_other(api: Api) -> None:
+    service = (await api.make_application("api"))["id"]
+    path = f"/application/{service}/environmentVariable/import"
+    await api.refused("POST", path, {"vars": [_item("A", "1", "BUILT_IN")]}, words="scope BUILT_IN")
     await api("POST", path, {"vars": [_item("A", "1", "PROJECT")]}, expect=201)
     assert await _own(api, "project", api.project) == {"A": "1"}
+
+
+async def test_keys_that_differ_in_case_are_two_variables(api: Api) -> None:
+    path = f"/environment/{api.environment}/environmentVariable"
+    for key in ("HTTP_PROXY", "http_proxy"):
+        await api("POST", path, {"key": key, "value": key}, expect=201)
+    assert await _own(api, "environment", api.environment) == {
+        "HTTP_PROXY": "HTTP_PROXY",
+        "http_proxy": "http_proxy",
+    }
+    await api.refused("POST", path, {"key": "http_proxy", "value": "x"}, status=409, words="http_proxy")
 
 
 async def test_values_are_sealed_where_they_are_stored(api: Api) -> None:

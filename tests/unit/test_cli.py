@@ -214,14 +214,14 @@ def test_a_stream_gives_up_after_its_patience(monkeypatch: pytest.MonkeyPatch) -
     told: list[str] = []
     nobody = client.Client("http://127.0.0.1:9", "t")
     with pytest.raises(Unreachable) as caught:
-        list(watch.Stream(nobody, "e", float("inf"), told.append))
+        list(watch.Stream(nobody, "/events", "d", float("inf"), told.append))
     assert caught.value.code is Exit.UNREACHABLE and len(told) > 1
 
 
 def test_the_deadline_ends_a_stream_that_cannot_connect() -> None:
     nobody = client.Client("http://127.0.0.1:9", "t")
     with pytest.raises(Problem) as caught:
-        list(watch.Stream(nobody, "e", time.monotonic() + 0.1, lambda _: None))
+        list(watch.Stream(nobody, "/events", "d", time.monotonic() + 0.1, lambda _: None))
     assert caught.value.code is Exit.TIMEOUT
 
 

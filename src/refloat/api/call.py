@@ -59,6 +59,10 @@ class Call:
         """The service of whichever kind."""
         return await access.reach_service(self.read, self.principal, service_id, operation)
 
+    async def no_body(self) -> None:
+        """The body of a call that takes none: an empty one or any JSON; anything else is a mistake."""
+        await self.optional_body(Any)
+
     async def optional_body(self, kind: type[T]) -> T:
         """The body of a call that may come without one; an empty one is all defaults."""
         raw = await self._request.body()

@@ -7,7 +7,7 @@ build costs a look at one file, and a new commit with the same dependencies cost
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,9 @@ class Accounts(Protocol):
     def uid(self, service_id: str) -> int | None: ...
 
 
+InUse = Callable[[str], Awaitable[Collection[str]]]
+
+
 class LocalBuilder:
     """Implements Builder for one node.
 
@@ -46,7 +49,7 @@ class LocalBuilder:
         accounts: Accounts,
         *,
         local_sources: bool,
-        in_use: Callable[[str], Collection[str]] = lambda service_id: (),
+        in_use: InUse | None = None,
         size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._node = node_dir
@@ -80,7 +83,7 @@ class LocalBuilder:
 
     async def prune(self, service_id: str, keep: Collection[str] = ()) -> tuple[str, ...]:
         """Delete what is neither in `keep` nor in use nor among the last five; the deleted keys."""
-        kept = {*keep, *self._in_use(service_id)}
+        kept = {*keep, *(await self._in_use(service_id) if self._in_use else ())}
         return await asyncio.to_thread(self._releases(service_id).prune, kept)
 
     async def forget(self, service_id: str) -> None:

@@ -96,10 +96,6 @@ def serve() -> None:
         asyncio.run(run(load()))
     except (SettingError, Unavailable) as error:
         raise Problem(str(error)) from None
-    except SystemExit:  # uvicorn exits by itself, with 3, when it cannot listen; it has said why
-        raise Problem(
-            "the API cannot listen (stop what uses its port, or choose one by REFLOAT_PORT)"
-        ) from None
 
 
 @main.command()

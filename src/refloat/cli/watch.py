@@ -48,13 +48,14 @@ def parse_events(lines: Iterator[str]) -> Iterator[Event | None]:
 
 
 class Stream:
-    """The events of an environment, each once. A lost connection is taken up where it broke off."""
+    """The events of one deployment, each once. A lost connection is taken up where it broke off."""
 
     def __init__(
-        self, client: Client, environment_id: str, deadline: float, lost: Callable[[str], None]
+        self, client: Client, path: str, deployment_id: str, deadline: float, lost: Callable[[str], None]
     ) -> None:
         self._client = client
-        self._path = f"/refloat/environment/{environment_id}/events"
+        self._path = path
+        self._deployment_id = deployment_id
         self._deadline = deadline
         self._lost = lost
         self._cursor = 0
@@ -71,7 +72,8 @@ class Stream:
 
     def _connection(self) -> Iterator[Event | None]:
         quiet = max(0.05, min(_QUIET_SECONDS, self._deadline - time.monotonic()))
-        with self._client.stream(self._path, quiet, after=self._cursor) as lines:
+        query: dict[str, str | int] = {"after": self._cursor, "deployment": self._deployment_id}
+        with self._client.stream(self._path, quiet, **query) as lines:
             self._heard = time.monotonic()
             for event in parse_events(lines):
                 self._heard = time.monotonic()
@@ -126,11 +128,12 @@ class Watch:
         return f"refloat logs {name} --follow --version {self._deployment_id}"
 
     def _follow(self, deadline: float) -> Exit:
-        stream = Stream(self._client, self._environment["id"], deadline, self._lost)
+        path = f"/refloat/environment/{self._environment['id']}/events"
+        stream = Stream(self._client, path, self._deployment_id, deadline, self._lost)
         for event in stream:
             if event is None:
                 self._beat()
-            elif event.line["deployment_request_id"] == self._deployment_id:
+            else:
                 self._tell(event)
                 if event.line["details"]["stage"]["step"] == "RECAP":
                     return self._end(stream)

@@ -18,6 +18,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     kind: ClassVar[str] = ""
     namespace: ClassVar[str] = ""
     """Names are unique, ignoring case, among the children of one parent with the same namespace."""
+    case_matters: ClassVar[bool] = False
 
     id: str
     parent: str
@@ -256,6 +257,8 @@ class Variable(Resource, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "variable"
     namespace: ClassVar[str] = "variable"
+    case_matters: ClassVar[bool] = True
+    """To a process `HTTP_PROXY` and `http_proxy` are two variables."""
 
     scope: VariableScope
     variable_type: VariableType = VariableType.VALUE

@@ -6,6 +6,7 @@ from refloat.domain.revision import Revision
 from refloat.planning.wanted import Current
 from refloat.store import deployments as store
 from refloat.store.database import Reader, Transaction
+from refloat.store.resources import parent_of
 from refloat.store.sealing import Sealer
 
 
@@ -52,6 +53,13 @@ async def of_environment(read: Reader, environment_id: str) -> dict[str, Applied
     """By service."""
     found = await store.applied_documents(read, environment_id)
     return {key: msgspec.json.decode(document, type=Applied) for key, document in found.items()}
+
+
+async def artifacts_in_use(read: Reader, sealer: Sealer, service_id: str) -> tuple[str, ...]:
+    """Keys of the artifacts that a later deployment, a recovery or a failure may start again."""
+    environment_id = await parent_of(read, service_id)
+    known = (await of_environment(read, environment_id)).get(service_id) if environment_id else None
+    return (known.revision(sealer).artifact.key,) if known else ()
 
 
 async def everywhere(read: Reader) -> dict[str, list[Applied]]:

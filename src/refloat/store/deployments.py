@@ -157,6 +157,12 @@ _EVENTS_AFTER = Query(
     .order_by(event.c.sequence)
     .limit(bindparam("size"))
 )
+_EVENTS_OF_DEPLOYMENT_AFTER = Query(
+    select(event)
+    .where(event.c.deployment_id == bindparam("deployment_id"), event.c.sequence > bindparam("after"))
+    .order_by(event.c.sequence)
+    .limit(bindparam("size"))
+)
 _LAST_EVENTS = Query(
     select(event)
     .where(event.c.deployment_id == bindparam("deployment_id"))
@@ -428,6 +434,13 @@ async def put_event(tx: Transaction, it: Event) -> None:
 
 async def events_after(read: Reader, environment_id: str, after: int, size: int) -> tuple[Event, ...]:
     rows = await read.all(_EVENTS_AFTER, environment_id=environment_id, after=after, size=size)
+    return tuple(_event(row) for row in rows)
+
+
+async def deployment_events_after(
+    read: Reader, deployment_id: str, after: int, size: int
+) -> tuple[Event, ...]:
+    rows = await read.all(_EVENTS_OF_DEPLOYMENT_AFTER, deployment_id=deployment_id, after=after, size=size)
     return tuple(_event(row) for row in rows)
 
 

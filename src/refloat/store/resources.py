@@ -132,7 +132,8 @@ async def get_service(read: Reader, service_id: str) -> Service:
 
 
 def _name_key(resource: Resource) -> str | None:
-    return f"{resource.namespace}:{resource.name.casefold()}" if resource.namespace else None
+    name = resource.name if resource.case_matters else resource.name.casefold()
+    return f"{resource.namespace}:{name}" if resource.namespace else None
 
 
 def _taken(resource: Resource) -> Conflict:

@@ -70,6 +70,7 @@ async def _service_status(call: Call, service_id: str) -> Body:
 async def _act(request: Http, environment_id: str, verb: Verb, plan: str | None = None) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.DEPLOY)
+    await call.no_body()
     await control.request(call.context, call.principal, environment, verb, plan_hash=plan)
     return await _status(call, environment)
 
@@ -168,19 +169,25 @@ async def restart_services(request: Http, environment_id: Id) -> Body:
     return await _service_status(call, body.application_ids[0])
 
 
+async def _silently(request: Http, environment_id: str, verb: Verb) -> Response[bytes]:
+    """Published as 200 without a body."""
+    await _act_on_services(request, environment_id, verb)
+    return Response(b"")
+
+
 @post("/environment/{environment_id:str}/service/stop", status_code=200)
-async def stop_services(request: Http, environment_id: Id) -> None:
-    await _act_on_services(request, environment_id, Verb.STOP)
+async def stop_services(request: Http, environment_id: Id) -> Response[bytes]:
+    return await _silently(request, environment_id, Verb.STOP)
 
 
 @post("/environment/{environment_id:str}/service/delete", status_code=200)
-async def delete_services(request: Http, environment_id: Id) -> None:
-    await _act_on_services(request, environment_id, Verb.DELETE)
+async def delete_services(request: Http, environment_id: Id) -> Response[bytes]:
+    return await _silently(request, environment_id, Verb.DELETE)
 
 
 @post("/environment/{environment_id:str}/service/uninstall", status_code=200)
-async def uninstall_services(request: Http, environment_id: Id) -> None:
-    await _act_on_services(request, environment_id, Verb.UNINSTALL)
+async def uninstall_services(request: Http, environment_id: Id) -> Response[bytes]:
+    return await _silently(request, environment_id, Verb.UNINSTALL)
 
 
 # -- one application
@@ -196,6 +203,8 @@ async def _act_on_one(
     if verb is Verb.DEPLOY:
         body = await call.optional_body(CommitInput)
         versions = {service.id: body.git_commit_id} if body.git_commit_id else {}
+    else:
+        await call.no_body()
     await control.request(
         call.context, call.principal, environment, verb, services=[service.id], versions=versions
     )

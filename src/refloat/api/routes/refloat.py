@@ -14,9 +14,10 @@ from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
 from refloat.control.context import Context
-from refloat.domain.deployment import Event, Verb
+from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
+from refloat.execution.queue import RECAP
 from refloat.store import deployments as store
 from refloat.store import resources
 
@@ -66,31 +67,40 @@ async def stream(
     request: Http,
     environment_id: Id,
     after: Annotated[int | None, QueryParameter(name="after", ge=0)] = None,
+    deployment: FromQuery[str | None] = None,
 ) -> Stream:
     """Server-sent events: every log line and change of progress after the cursor, then as they come.
 
     The `id` of an event is the cursor; without one (query `after` or `Last-Event-ID`) it starts at 0. The
-    stream ends when the environment is gone.
+    stream ends when the environment is gone. With `deployment` it tells only that one, and ends with it.
     """
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     last = request.headers.get("last-event-id", "")
+    meant = await control.find(call.context, environment.id, deployment) if deployment else None
     cursor = after if after is not None else int(last) if last.isdecimal() else 0
     return Stream(
-        _events(call.context, environment, cursor),
+        _events(call.context, environment, cursor, meant),
         media_type="text/event-stream",
         headers={"cache-control": "no-store"},
     )
 
 
-async def _events(context: Context, environment: Environment, cursor: int) -> AsyncIterator[str]:
+async def _events(
+    context: Context, environment: Environment, cursor: int, meant: Deployment | None
+) -> AsyncIterator[str]:
     quiet = 0.0
     read = context.database.read
     while True:
-        batch = await store.events_after(read, environment.id, cursor, _BATCH)
+        if meant:
+            batch = await store.deployment_events_after(read, meant.id, cursor, _BATCH)
+        else:
+            batch = await store.events_after(read, environment.id, cursor, _BATCH)
         for event in batch:
             cursor = event.sequence
             yield await _rendered(context, environment, event)
+            if meant and event.step == RECAP:
+                return
         if batch:
             quiet = 0.0
             continue

@@ -241,7 +241,7 @@ def _family(
         return await _import(call, await call.reach(kind, owner_id, Operation.MANAGE), data)
 
     handlers = (listing, create, edit, remove, alias, override)
-    return handlers if secret else (*handlers, bulk)
+    return (*handlers, bulk) if kind is Application and not secret else handlers
 
 
 _FAMILIES = (
