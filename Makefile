@@ -38,7 +38,7 @@ states: $(VENV)/dev.ready ## write docs/reference/states.md anew
 	@$(BIN)/python -m tools.states
 
 lock: $(VENV)/dev.ready ## resolve the dependencies anew
-	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe -o requirements/run.txt pyproject.toml
+	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe --extra databases -o requirements/run.txt pyproject.toml
 	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe -c requirements/run.txt -o requirements/dev.txt requirements/dev.in
 
 clean: ## remove what make made

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from refloat.builders.base import BuildRequest
 from refloat.builders.local import LocalBuilder
-from refloat.domain.resources import GitSource
 from refloat.domain.revision import Artifact, Level
+from refloat.domain.services import GitSource
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.processes import LocalSupervisor
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from refloat.clock import SystemClock
-from refloat.domain.resources import Probe, TcpCheck
 from refloat.domain.revision import Artifact, Instance, InstanceState, Level, Revision
+from refloat.domain.services import Probe, TcpCheck
 from refloat.engines.base import Engine
 from refloat.engines.local.engine import LocalEngine
 from refloat.engines.local.ports import Ports

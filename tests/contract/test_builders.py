@@ -316,7 +316,7 @@ import asyncio
 from pathlib import Path
 from refloat.builders.base import BuildRequest
 from refloat.builders.local import LocalBuilder
-from refloat.domain.resources import GitSource
+from refloat.domain.services import GitSource
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.processes import LocalSupervisor
 node = Path({str(mine)!r}) / "node"

@@ -12,7 +12,7 @@ import pytest
 from engines_support import PYTHON, Heard, LocalRig, command, living, local, of, revision, running, until
 
 from refloat.domain.errors import StepFailed
-from refloat.domain.resources import ExecCheck, HttpCheck, Probe, TcpCheck
+from refloat.domain.services import ExecCheck, HttpCheck, Probe, TcpCheck
 
 
 @pytest.fixture

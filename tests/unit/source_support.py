@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from refloat.domain.resources import GitSource
+from refloat.domain.services import GitSource
 
 
 class Repository:

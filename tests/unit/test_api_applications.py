@@ -238,7 +238,7 @@ async def test_a_pinned_commit_is_forgotten_with_the_source_it_was_chosen_from(
     assert ("deployed_commit_id" in edited["git_repository"]) == kept
 
 
-@pytest.mark.parametrize("kind", ["container", "database", "job", "helm", "terraform"])
+@pytest.mark.parametrize("kind", ["helm", "terraform"])
 async def test_other_kinds_are_empty_lists_and_say_that_they_are_not_there_yet(kind: str, api: Api) -> None:
     path = f"/environment/{api.environment}/{kind}"
     assert await api("GET", path, expect=200) == {"results": []}

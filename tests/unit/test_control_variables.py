@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment, Variable, VariableScope, VariableType
-from refloat.domain.variables import builtins, check_key, check_value, effective
+from refloat.domain.revision import DatabaseServer
+from refloat.domain.services import Database, DatabaseMode, DatabaseType
+from refloat.domain.variables import (
+    OUTPUT_PREFIX,
+    Effective,
+    Place,
+    builtins,
+    check_key,
+    check_value,
+    effective,
+)
+from refloat.execution.revisions import with_outputs
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _SCOPES = (VariableScope.PROJECT, VariableScope.ENVIRONMENT, VariableScope.APPLICATION)
@@ -37,7 +48,8 @@ def variable(
 
 
 def resolve(*scopes: Sequence[Variable], provided: dict[str, str] | None = None) -> dict[str, str]:
-    return {key: found.value for key, found in effective(provided or {}, scopes, str).items()}
+    given_ = {k: Effective(value=v, scope=VariableScope.BUILT_IN) for k, v in (provided or {}).items()}
+    return {key: found.value for key, found in effective(given_, scopes, str).items()}
 
 
 @pytest.mark.property
@@ -186,8 +198,53 @@ def test_values_have_the_limits_of_the_kernel() -> None:
 
 def test_built_ins_name_the_environment_and_every_neighbour() -> None:
     environment = Environment(id="e", parent="p", name="shop", cluster_id="c", created_at=_AT, updated_at=_AT)
-    assert builtins(environment, [], {}) == {
+    assert _values(environment) == {
         "QOVERY_ENVIRONMENT_ID": "e",
         "QOVERY_ENVIRONMENT_NAME": "shop",
         "QOVERY_PROJECT_ID": "p",
     }
+
+
+def _values(environment: Environment, *places: Place) -> dict[str, str]:
+    return {key: found.value for key, found in builtins(environment, places).items()}
+
+
+def test_built_ins_of_a_database_hide_what_opens_it() -> None:
+    environment = Environment(id="e", parent="p", name="shop", cluster_id="c", created_at=_AT, updated_at=_AT)
+    database = Database(
+        id="12345678",
+        parent="e",
+        name="db",
+        stage_id="s",
+        type=DatabaseType.POSTGRESQL,
+        version="16",
+        mode=DatabaseMode.CONTAINER,
+        created_at=_AT,
+        updated_at=_AT,
+    )
+    server = DatabaseServer(
+        type=database.type,
+        version="16",
+        host="127.0.0.1",
+        port=5432,
+        login="postgres",
+        password="sesame",
+        database="postgres",
+    )
+    found = builtins(environment, [Place(service=database, internal="127.0.0.1:5432", database=server)])
+    of_database = {k.removeprefix("QOVERY_POSTGRESQL_Z12345678_"): v for k, v in found.items()}
+    assert of_database["PORT"].value == "5432" and not of_database["PORT"].is_secret
+    assert of_database["LOGIN"].value == of_database["USERNAME"].value == "postgres"
+    assert of_database["DATABASE_URL"].value == "postgresql://postgres:sesame@127.0.0.1:5432/postgres"
+    assert {k for k, v in of_database.items() if "sesame" in v.value} == {
+        k for k, v in of_database.items() if v.is_secret
+    }
+
+
+def test_outputs_of_jobs_are_left_to_the_moment_a_revision_is_made() -> None:
+    key = f"{OUTPUT_PREFIX}Z1_URL"
+    alias = variable("B", variable_type=VariableType.ALIAS, target_id=key)
+    found = resolve([variable("A", f"at {{{{{key}}}}}"), alias])
+    assert found == {"A": f"at {{{{{key}}}}}", "B": f"{{{{{key}}}}}"}
+    assert with_outputs(found["A"], {key: "x"}) == "at x"
+    assert with_outputs(found["A"], {}) == "at "

@@ -9,7 +9,7 @@ from refloat.domain.errors import IllegalTransition
 from refloat.domain.progress import ARROWS, TERMINAL, Action, Phase, advance, legal
 from refloat.planning.plan import Change, Plan, StepName
 from refloat.planning.planner import plan
-from refloat.planning.wanted import COMMIT, Current, Wanted
+from refloat.planning.wanted import COMMIT, Current, Wanted, Way
 
 pytestmark = pytest.mark.property
 
@@ -34,7 +34,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Wanted], dict[str, Current]]:
                 stage_position=position,
                 is_skipped=draw(st.booleans()),
                 routed=draw(st.booleans()),
-                stateful=draw(st.booleans()),
+                way=draw(st.sampled_from([Way.SWAP, Way.IN_PLACE])),
                 commit_id=fields[COMMIT] or None,
                 fields=fields,
             )
@@ -104,12 +104,13 @@ def test_stages_go_forward_to_deploy_and_backward_to_stop_and_delete(
 def test_only_a_service_with_storage_is_interrupted_by_a_deployment(
     world: tuple[list[Wanted], dict[str, Current]],
 ) -> None:
-    stateful = {w.service_id for w in world[0] if w.stateful}
+    stateful = {w.service_id for w in world[0] if w.way is Way.IN_PLACE}
     for service in _plan(world, Verb.REDEPLOY).services:
         if service.interruption:
             assert service.service_id in stateful
         elif service.replaces and StepName.STOP in service.steps:
-            assert service.steps.index(StepName.VERIFY) < service.steps.index(StepName.STOP)
+            before = service.steps.index(StepName.VERIFY) < service.steps.index(StepName.STOP)
+            assert before != (service.service_id in stateful)  # in place: it stops first, as nothing runs
 
 
 @given(worlds(), st.data())

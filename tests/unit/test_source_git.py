@@ -15,7 +15,7 @@ from refloat.builders import git as git_module
 from refloat.builders.checkout import Checkout, Tree
 from refloat.builders.source import Sources
 from refloat.domain.errors import BuildFailed
-from refloat.domain.resources import GitSource
+from refloat.domain.services import GitSource
 
 ROOT = os.geteuid() == 0
 

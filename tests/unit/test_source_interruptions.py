@@ -113,7 +113,7 @@ async def test_a_git_left_by_a_killed_control_plane_is_ended_first(
 import asyncio
 from pathlib import Path
 from refloat.builders.source import Sources
-from refloat.domain.resources import GitSource
+from refloat.domain.services import GitSource
 sources = Sources(Path({str(tmp_path / "node")!r}), local_sources=True)
 asyncio.run(sources.resolve("svc", GitSource(url={str(repository.path)!r})))
 """

@@ -12,7 +12,7 @@ from refloat.control.access import Operation, R
 from refloat.control.context import Context
 from refloat.domain.deployment import Principal
 from refloat.domain.errors import Invalid
-from refloat.domain.resources import Service
+from refloat.domain.services import AnyService
 from refloat.store.database import Reader
 
 Http = Request[Any, Any, Any]
@@ -55,7 +55,7 @@ class Call:
         """The resource, if this caller may do this to it; see `access.reach`."""
         return await access.reach(self.read, self.principal, kind, resource_id, operation)
 
-    async def reach_service(self, service_id: str, operation: Operation = Operation.VIEW) -> Service:
+    async def reach_service(self, service_id: str, operation: Operation = Operation.VIEW) -> AnyService:
         """The service of whichever kind."""
         return await access.reach_service(self.read, self.principal, service_id, operation)
 

@@ -61,23 +61,43 @@ async def _item_v1(context: Context, deployment: Deployment) -> Body:
         "status": deployment_state(deployment, targets),
         "origin": deployment.request.origin,
         "triggered_by": deployment.request.triggered_by,
-        "applications": [_application_v1(t, deployment) for t in targets if t.kind == "application"],
-        "containers": [],
-        "databases": [],
-        "jobs": [],
-        "helms": [],
+        **{
+            f"{kind}s": [_service_v1(t, deployment) for t in targets if t.kind == kind]
+            for kind in ("application", "container", "database", "job", "helm")
+        },
     }
 
 
-def _application_v1(target: Target, deployment: Deployment) -> Body:
-    return {
+def _service_v1(target: Target, deployment: Deployment) -> Body:
+    body: Body = {
         "id": target.service_id,
         "created_at": timestamp(target.started_at or deployment.created_at),
         "updated_at": timestamp(target.finished_at or target.started_at or deployment.created_at),
         "name": target.name,
-        "commit": _commit(target, deployment),
         "status": service_state(target.action, target.phase),
     }
+    if target.kind == "application":
+        return {**body, "commit": _commit(target, deployment)}
+    if target.image:
+        return {**body, **_image(target)}
+    commit = _commit(target, deployment)
+    return {**body, **({"commit": commit} if commit else {})}
+
+
+def _image(target: Target) -> Body:
+    name, _, tag = target.image.rpartition(":")
+    return {"image_name": name, "tag": tag, "arguments": []}
+
+
+def _details(target: Target, deployment: Deployment) -> Body:
+    """The natural shape of each kind; the published alternatives overlap, so that none fits strictly."""
+    if target.kind == "application":
+        return {"commit": _commit(target, deployment), "build_pod_name": ""}
+    if target.kind == "job":
+        image = _image(target) if target.image else {"image_name": "", "tag": ""}
+        commit = _commit(target, deployment)
+        return {**image, "job_type": "LIFECYCLE", **({"commit": commit} if commit else {})}
+    return _image(target) if target.image else {}
 
 
 def _commit(target: Target, deployment: Deployment) -> Body | None:
@@ -174,9 +194,9 @@ def _service_v2(
         },
         "status": service_state(target.action, target.phase),
         "auditing_data": _auditing(deployment),
-        "details": {"commit": _commit(target, deployment), "build_pod_name": ""},
+        "details": _details(target, deployment),
         "status_details": status_details(target),
-        "icon_uri": "app://qovery-console/application",
+        "icon_uri": f"app://qovery-console/{target.kind}",
         "total_duration": duration(_elapsed(target.started_at, target.finished_at, now)),
         "change": target.change,
         "reason": target.reason or None,
@@ -201,7 +221,12 @@ def _swap(target: Target) -> Body | None:
 
 # -- logs
 
-_TRANSMITTER = {"application": "Application"}
+_TRANSMITTER = {
+    "application": "Application",
+    "container": "Container",
+    "database": "Database",
+    "job": "Job",
+}
 
 
 class LogLines:

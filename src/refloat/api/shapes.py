@@ -1,26 +1,23 @@
 """Published bodies of configured resources. Every required key is always present."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
-
-import msgspec
 
 from refloat.api.statuses import timestamp
 from refloat.domain.resources import (
     ApiToken,
-    Application,
     Cluster,
-    Commit,
+    ContainerRegistry,
     Environment,
     Organization,
-    Probe,
     Project,
     Resource,
-    Service,
     Stage,
     Variable,
     VariableType,
 )
+from refloat.domain.services import Service, Workload
 from refloat.routers.base import Address
 
 Body = dict[str, Any]
@@ -112,7 +109,7 @@ def environment(it: Environment, organization_id: str, of: Cluster) -> Body:
     }
 
 
-def stage(it: Stage, services: list[Service]) -> Body:
+def stage(it: Stage, services: Sequence[Service]) -> Body:
     return {
         **base(it),
         "environment": {"id": it.parent},
@@ -132,94 +129,14 @@ def stage(it: Stage, services: list[Service]) -> Body:
     }
 
 
-def application(it: Application) -> Body:
-    """`Application`; the maximum of GPUs is misspelt by contract."""
-    return {
-        **base(it),
-        "environment": {"id": it.parent},
-        "name": it.name,
-        "description": it.description or "",
-        "icon_uri": it.icon_uri,
-        "service_type": "APPLICATION",
-        "git_repository": _git(it),
-        "build_mode": it.build_mode,
-        "dockerfile_path": it.dockerfile_path,
-        "cpu": it.cpu,
-        "memory": it.memory,
-        "gpu": 0,
-        "maximum_cpu": 64000,
-        "maximum_memory": 262144,
-        "maximun_gpu": 0,
-        "min_running_instances": it.min_running_instances,
-        "max_running_instances": it.max_running_instances,
-        "healthchecks": {
-            "readiness_probe": _probe(it.healthchecks.readiness_probe),
-            "liveness_probe": _probe(it.healthchecks.liveness_probe),
-        },
-        "auto_preview": it.auto_preview,
-        "auto_deploy": it.auto_deploy,
-        "ports": [given(**msgspec.to_builtins(p)) for p in it.ports],
-        "storage": [msgspec.to_builtins(s) for s in it.storage],
-        "arguments": list(it.arguments),
-        "entrypoint": it.entrypoint or "",
-        "annotations_groups": [],
-        "labels_groups": [],
-    }
-
-
-_CHECKS = ("tcp", "http", "exec", "grpc")
-
-
-def _probe(it: Probe | None) -> Body | None:
-    """A probe with its check below `type`."""
-    if it is None:
-        return None
-    body = msgspec.to_builtins(it)
-    checks = {name: body.pop(name) for name in _CHECKS}
-    return {"type": {name: _check(check) for name, check in checks.items()}, **body}
-
-
-def _check(check: Body | None) -> Body | None:
-    """Without the port when none was given: the published port is a number."""
-    return {k: v for k, v in check.items() if k != "port" or v is not None} if check else None
-
-
-def _git(it: Application) -> Body:
-    owner, name = _owner_and_name(it.git.url)
-    return {
-        "url": it.git.url,
-        "owner": owner,
-        "name": name,
-        "root_path": it.git.root_path,
-        "provider": it.git.provider or "GITHUB",
-        "has_access": True,
-        "git_token_id": it.git.git_token_id,
-        **given(branch=it.git.branch),
-        **(_deployed(it.commit) if it.commit else {}),
-    }
-
-
-def _deployed(commit: Commit) -> Body:
-    return {
-        "deployed_commit_id": commit.id,
-        "deployed_commit_contributor": commit.author,
-        "deployed_commit_tag": commit.tag,
-        **given(deployed_commit_date=timestamp(commit.created_at) if commit.created_at else None),
-    }
-
-
-def _owner_and_name(url: str) -> tuple[str, str]:
-    parts = [p for p in urlsplit(url).path.removesuffix(".git").replace(":", "/").split("/") if p]
-    return ("/".join(parts[:-1]) or "local"), (parts[-1] if parts else "repository")
-
-
 def link(service: Service, address: Address) -> Body:
     port = urlsplit(address.url).port or 80
+    ports = service.ports if isinstance(service, Workload) else ()
     return {
         "service_id": service.id,
         "service_type": service.kind.upper(),
         "url": address.url,
-        "internal_port": service.ports[0].internal_port if service.ports else port,
+        "internal_port": ports[0].internal_port if ports else port,
         "external_port": port,
         "is_qovery_domain": True,
         "is_default": True,
@@ -258,6 +175,18 @@ def _reference(it: Variable, value: str) -> Body:
         "mount_path": it.mount_path or "",
         "scope": it.scope,
         "variable_type": it.variable_type,
+    }
+
+
+def container_registry(it: ContainerRegistry, services: int) -> Body:
+    return {
+        **base(it),
+        "name": it.name,
+        "kind": it.registry_kind,
+        "description": it.description or "",
+        "url": it.url,
+        "associated_services_count": services,
+        "config": it.config,
     }
 
 

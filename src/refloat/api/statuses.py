@@ -22,7 +22,8 @@ from refloat.domain.deployment import Deployment, Step, Target
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import execution_id
 from refloat.domain.progress import TERMINAL
-from refloat.domain.resources import Environment, Service, Stage
+from refloat.domain.resources import Environment, Stage
+from refloat.domain.services import Service
 from refloat.execution.snapshot import Compiled, compile_environment, reserve_addresses
 from refloat.execution.worker import platform_of
 from refloat.planning.plan import StepName
@@ -33,7 +34,7 @@ from refloat.store import resources
 Body = dict[str, Any]
 
 _KINDS = ("applications", "containers", "jobs", "databases", "helms", "terraforms")
-_LIST_OF = {"application": "applications"}
+_LIST_OF = {kind.removesuffix("s"): kind for kind in _KINDS}
 _NEVER, _CURRENT, _STALE = "NEVER_DEPLOYED", "UP_TO_DATE", "OUT_OF_DATE"
 
 

@@ -40,9 +40,9 @@ class Assembly:
         share_uv_config(self._place)
         self._environment = build_environment(self._place)
 
-    async def make(self, files: tuple[str, ...], commit: str) -> Artifact:
-        """Detect, install, compile, record."""
-        recipe = detect(files, self._read)
+    async def make(self, files: tuple[str, ...], commit: str, *, serves: bool) -> Artifact:
+        """Detect, install, compile, record. Without `serves` no command has to be found."""
+        recipe = detect(files, self._read, serves=serves)
         declared = native.declared(recipe, files, self._read)
         for reason in recipe.reasons:
             self._log(Level.INFO, f"Detected {reason}")
@@ -55,7 +55,8 @@ class Assembly:
             web, before, _ = native.commands(recipe, ())
             artifact = self._artifact(web, before, native.runtime(None, None))
             release = Release(artifact=artifact)
-        self._log(Level.INFO, f"Will run {' '.join(release.artifact.web[-1:])}")
+        if release.artifact.web:
+            self._log(Level.INFO, f"Will run {release.artifact.web[-1]}")
         self._releases.finish(self._key, release)
         return release.artifact
 

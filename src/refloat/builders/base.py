@@ -4,8 +4,8 @@ from typing import Protocol
 
 import msgspec
 
-from refloat.domain.resources import Commit, GitSource
 from refloat.domain.revision import Artifact, LogSink
+from refloat.domain.services import Commit, GitSource
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,8 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     source: GitSource
     commit_id: str
     dockerfile_path: str | None = None
+    serves: bool = True
+    """False: the service has an entrypoint of its own, so that none has to be found."""
     timeout_seconds: float = 1800
 
 

@@ -49,6 +49,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     install: Install = Install.NOTHING
     interpreter: str = ""
     package: bool = False
+    serves: bool = True
+    """False: the service brings its own command, none has to be found."""
     candidates: tuple[Candidate, ...] = ()
 
 
@@ -56,14 +58,19 @@ Reader = Callable[[str], str]
 """Text of a file at the root path, "" when it is not there."""
 
 
-def detect(files: Collection[str], read: Reader) -> Recipe:
-    """The recipe for these files; raises BuildFailed when nothing here can be run."""
+def detect(files: Collection[str], read: Reader, *, serves: bool = True) -> Recipe:
+    """The recipe for these files; raises BuildFailed when nothing here can be run.
+
+    With `serves` False the service brings its own command, so that files alone are enough.
+    """
     top = {path for path in files if "/" not in path}
     recipe = _python(files, top, read)
     if "Procfile" in top:
         _refuse_node(top, read)
         procfile = parse_procfile(read("Procfile"))
         return msgspec.structs.replace(recipe, procfile=procfile, reasons=_told(procfile) + recipe.reasons)
+    if not serves:
+        return msgspec.structs.replace(recipe, serves=False, candidates=())
     if recipe.candidates:
         return recipe
     if "index.html" in top:

@@ -20,8 +20,8 @@ from refloat.builders.releases import Releases, content_key, remove
 from refloat.builders.source import FULL_ID, SIZE_LIMIT, Sources
 from refloat.builders.tools import Tools
 from refloat.domain.errors import BuildFailed
-from refloat.domain.resources import Commit, GitSource
 from refloat.domain.revision import Artifact, Level, LogSink
+from refloat.domain.services import Commit, GitSource
 from refloat.supervisor.base import Supervisor
 from refloat.supervisor.cancellation import to_the_end
 
@@ -98,7 +98,8 @@ class LocalBuilder:
         await end_leftovers(self._supervisor, request.service_id, log)
         commit = await self._commit(request)
         releases = self._releases(request.service_id)
-        key = content_key(native.VERSION, commit, _root(request.source), sys.version, sys.base_prefix)
+        facts = (native.VERSION, commit, _root(request.source), sys.version, sys.base_prefix)
+        key = content_key(*facts, *(() if request.serves else ("brings its own command",)))
         if found := releases.find(key):
             log(Level.INFO, f"Commit {commit[:12]} is built already")
             return reused(found.artifact)
@@ -108,7 +109,7 @@ class LocalBuilder:
             files = await self._write(request, commit, folder / "app", log)
             id = f"build.{request.service_id}.{key[:12]}"
             assembly = Assembly(releases, key, self._tools, self._supervisor, id, log)
-            artifact = await assembly.make(files, commit)
+            artifact = await assembly.make(files, commit, serves=request.serves)
         except BaseException:
             await to_the_end(asyncio.to_thread(remove, folder))
             raise

@@ -85,6 +85,8 @@ def commands(recipe: Recipe, installed: Collection[str]) -> tuple[Command, Comma
     if recipe.procfile:
         release = shell(recipe.procfile.release) if recipe.procfile.release else ()
         return shell(recipe.procfile.web), release, "from the Procfile"
+    if not recipe.serves:
+        return (), (), "the service's own entrypoint"
     chosen = choose(recipe, installed)
     return shell(chosen.command), (), chosen.reason
 

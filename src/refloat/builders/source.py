@@ -15,7 +15,7 @@ from refloat.builders.complaints import explain, known, refuses_depth
 from refloat.builders.git import Git, Result
 from refloat.builders.remotes import Remote, check_branch, parse_remote
 from refloat.domain.errors import BuildFailed
-from refloat.domain.resources import Commit, GitSource
+from refloat.domain.services import Commit, GitSource
 
 SIZE_LIMIT = 5 * 1024**3
 """Bytes: of a fetched pack, and of the files of one commit."""

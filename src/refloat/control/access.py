@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from refloat.domain.deployment import Principal
 from refloat.domain.errors import Forbidden, Invalid, NotFound
-from refloat.domain.resources import Resource, Role, Service
+from refloat.domain.resources import Resource, Role
+from refloat.domain.services import AnyService
 from refloat.store import resources as store
 from refloat.store.database import Reader
 
@@ -46,7 +47,9 @@ async def reach(
     return found
 
 
-async def reach_service(read: Reader, principal: Principal, service_id: str, operation: Operation) -> Service:
+async def reach_service(
+    read: Reader, principal: Principal, service_id: str, operation: Operation
+) -> AnyService:
     """As `reach`, for a service of whichever kind."""
     service_id = check_id(service_id, "service")
     if not await _belongs(read, principal, service_id):

@@ -9,16 +9,20 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from refloat.control.context import Context
+from refloat.control.service_rules import checked
+from refloat.control.support import require_runnable
 from refloat.domain.deployment import Deployment, Principal, Request, Target, Verb
 from refloat.domain.errors import Conflict, Invalid, NotFound
 from refloat.domain.ids import execution_number
 from refloat.domain.progress import Action, Phase
-from refloat.domain.resources import Commit, Environment, Service, Stage
+from refloat.domain.resources import Environment, Stage
+from refloat.domain.services import AnyService, Commit, Container, Job, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
 from refloat.execution.snapshot import compile_environment, reserve_addresses
 from refloat.execution.worker import observe, plan_for, platform_of
 from refloat.planning.plan import Plan
+from refloat.planning.wanted import commands_of
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.database import Transaction
@@ -54,6 +58,7 @@ async def request(
     async with context.database.transaction() as tx:
         await _pin(tx, environment, versions or {})
         chosen = await _chosen(tx, environment, demand)
+        await _require_runnable(context, tx, environment, demand, chosen)
         await _refuse_impossible(tx, environment, demand, chosen)
         if verb is Verb.DELETE and await _delete_at_once(tx, environment, demand, chosen):
             return None
@@ -133,22 +138,32 @@ def _took_time(target: Target) -> bool:
 
 
 async def _pin(tx: Transaction, environment: Environment, versions: Mapping[str, str]) -> None:
-    for service_id, commit_id in versions.items():
+    for service_id, version in versions.items():
         service = await _own_service(tx, environment, service_id)
-        if service.commit is None or service.commit.id != commit_id:
-            await resources.replace_resource(
-                tx, msgspec.structs.replace(service, commit=Commit(id=commit_id))
-            )
+        await resources.replace_resource(tx, _with_version(service, version))
 
 
-async def _own_service(tx: Transaction, environment: Environment, service_id: str) -> Service:
+def _with_version(service: AnyService, version: str) -> AnyService:
+    """A commit for what is built, a tag for what is an image."""
+    if service.git:
+        same = service.commit is not None and service.commit.id == version
+        return service if same else msgspec.structs.replace(service, commit=Commit(id=version))
+    image = service.image if isinstance(service, Container | Job) else None
+    if image is None:
+        raise Invalid(f"{service.name} is a {service.kind} and takes no version here")
+    return checked(msgspec.structs.replace(service, image=msgspec.structs.replace(image, tag=version)))
+
+
+async def _own_service(tx: Transaction, environment: Environment, service_id: str) -> AnyService:
     service = await resources.get_service(tx, service_id)
     if service.parent != environment.id:
         raise NotFound(f"no service {service_id} in environment {environment.id}")
     return service
 
 
-async def _chosen(tx: Transaction, environment: Environment, demand: Request) -> list[tuple[Service, Stage]]:
+async def _chosen(
+    tx: Transaction, environment: Environment, demand: Request
+) -> list[tuple[AnyService, Stage]]:
     stages = {s.id: s for s in await resources.children(tx, Stage, environment.id)}
     if demand.services is not None:
         named = [await _own_service(tx, environment, i) for i in dict.fromkeys(demand.services)]
@@ -158,8 +173,23 @@ async def _chosen(tx: Transaction, environment: Environment, demand: Request) ->
     return [(service, stages[service.stage_id]) for service in covered]
 
 
+async def _require_runnable(
+    context: Context,
+    tx: Transaction,
+    environment: Environment,
+    demand: Request,
+    chosen: Sequence[tuple[AnyService, Stage]],
+) -> None:
+    if demand.verb.action not in (Action.DEPLOY, Action.RESTART):
+        return
+    platform = await platform_of(tx, context.platforms, environment)
+    capabilities = platform.engine.capabilities()
+    for service, _ in chosen:
+        require_runnable(capabilities, service)
+
+
 async def _refuse_impossible(
-    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[Service, Stage]]
+    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[AnyService, Stage]]
 ) -> None:
     """Refuse what could never succeed; while another deployment is open, only the queue can tell."""
     whole_delete = demand.verb is Verb.DELETE and demand.services is None
@@ -171,15 +201,21 @@ async def _refuse_impossible(
     if await store.open_deployments(tx, environment.id):
         return
     applied = await of_environment(tx, environment.id)
-    running = [s for s, _ in chosen if s.id in applied and applied[s.id].should_run]
+    if demand.verb is Verb.RESTART and demand.services and any(isinstance(s, Job) for s, _ in chosen):
+        raise Invalid("a job cannot be restarted", hint="redeploy it to run it again")
+    running = [s for s, _ in chosen if s.id in applied and (applied[s.id].should_run or _runs_at_stop(s))]
     if demand.verb in (Verb.STOP, Verb.RESTART) and not running:
         raise Invalid(f"nothing to {demand.verb.lower()}: no service that is meant runs")
     if demand.verb is Verb.UNINSTALL and not any(s.id in applied for s, _ in chosen):
         raise Invalid("nothing to uninstall: no service that is meant was ever deployed")
 
 
+def _runs_at_stop(service: Service) -> bool:
+    return Action.STOP in commands_of(service)
+
+
 async def _delete_at_once(
-    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[Service, Stage]]
+    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[AnyService, Stage]]
 ) -> bool:
     """Delete what never ran right away."""
     if await store.open_deployments(tx, environment.id):

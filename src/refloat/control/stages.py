@@ -7,7 +7,8 @@ import msgspec
 from refloat.control.context import Context
 from refloat.control.organizations import change, checked_name
 from refloat.domain.errors import Invalid, NotFound
-from refloat.domain.resources import Environment, Service, Stage
+from refloat.domain.resources import Environment, Stage
+from refloat.domain.services import Service
 from refloat.store import resources as store
 from refloat.store.database import Reader, Transaction
 

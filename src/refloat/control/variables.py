@@ -6,15 +6,8 @@ import msgspec
 
 from refloat.control.context import Context
 from refloat.domain.errors import Invalid, NotFound
-from refloat.domain.resources import (
-    Application,
-    Environment,
-    Project,
-    Resource,
-    Variable,
-    VariableScope,
-    VariableType,
-)
+from refloat.domain.resources import Environment, Project, Resource, Variable, VariableScope, VariableType
+from refloat.domain.services import Application, Container, Job
 from refloat.domain.variables import check_key, check_value
 from refloat.store import resources as store
 from refloat.store.database import Reader, Transaction
@@ -23,6 +16,8 @@ SCOPES: dict[VariableScope, type[Resource]] = {
     VariableScope.PROJECT: Project,
     VariableScope.ENVIRONMENT: Environment,
     VariableScope.APPLICATION: Application,
+    VariableScope.CONTAINER: Container,
+    VariableScope.JOB: Job,
 }
 """Who owns the variables of a scope, from the widest to the narrowest."""
 

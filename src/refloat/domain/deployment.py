@@ -126,6 +126,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     change: str = ""
     commit_id: str = ""
     commit_message: str = ""
+    image: str = ""
+    """`name:tag` of what runs an image."""
     reason: str = ""
     serving: str = ""
     """Key of the revision that answers now, told when the deployment failed."""

@@ -4,6 +4,7 @@ UUIDv7 sorts by creation, which clients use to order a queue. The time and the r
 arguments, so that a simulation makes the same ids again.
 """
 
+import hashlib
 import uuid
 from datetime import datetime
 
@@ -28,6 +29,23 @@ def execution_number(environment_id: str, execution: str) -> int | None:
     """The n of an execution id of this environment, else None."""
     prefix, _, digits = execution.rpartition("-")
     return int(digits) if prefix == environment_id and digits.isdecimal() else None
+
+
+_BUILT_IN_VERSION = 8
+"""Custom UUIDs; ids of things that people make are version 7, so the two cannot be confused."""
+
+
+def built_in_id(environment_id: str, key: str) -> str:
+    """The id of a variable that nobody wrote, the same at every reading."""
+    digest = bytearray(hashlib.sha256(f"{environment_id} {key}".encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | _BUILT_IN_VERSION << 4
+    digest[8] = digest[8] & 0x3F | 0x80
+    return str(uuid.UUID(bytes=bytes(digest)))
+
+
+def is_built_in(variable_id: str) -> bool:
+    """Whether an id can only be that of a built-in variable."""
+    return uuid.UUID(variable_id).version == _BUILT_IN_VERSION
 
 
 def short(identifier: str) -> str:

@@ -99,137 +99,6 @@ class Stage(Resource, frozen=True, kw_only=True):
 DEFAULT_STAGES = ("DEFAULT DATABASE", "DEFAULT JOB", "DEFAULT CONTAINER", "DEFAULT APPLICATION")
 
 
-class GitProvider(StrEnum):
-    GITHUB = "GITHUB"
-    GITLAB = "GITLAB"
-    BITBUCKET = "BITBUCKET"
-
-
-class GitSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the code is. `branch` None means the remote's default branch; `root_path` begins with "/"."""
-
-    url: str
-    branch: str | None = None
-    root_path: str = "/"
-    provider: GitProvider | None = None
-    git_token_id: str | None = None
-
-
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """A resolved version of a git source."""
-
-    id: str
-    created_at: datetime | None = None
-    author: str = ""
-    message: str = ""
-    tag: str = ""
-
-
-class PortProtocol(StrEnum):
-    HTTP = "HTTP"
-    GRPC = "GRPC"
-    TCP = "TCP"
-    UDP = "UDP"
-
-
-class Port(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    internal_port: int
-    name: str
-    external_port: int | None = None
-    publicly_accessible: bool = False
-    is_default: bool = False
-    protocol: PortProtocol = PortProtocol.HTTP
-
-
-class Storage(msgspec.Struct, frozen=True, kw_only=True):
-    """`size` in GB."""
-
-    id: str
-    size: int
-    mount_point: str
-    type: str = "FAST_SSD"
-
-
-class TcpCheck(msgspec.Struct, frozen=True, kw_only=True):
-    port: int | None = None
-    host: str | None = None
-
-
-class HttpCheck(msgspec.Struct, frozen=True, kw_only=True):
-    port: int | None = None
-    path: str = "/"
-    scheme: str = "HTTP"
-
-
-class ExecCheck(msgspec.Struct, frozen=True, kw_only=True):
-    command: tuple[str, ...]
-
-
-class GrpcCheck(msgspec.Struct, frozen=True, kw_only=True):
-    port: int | None = None
-    service: str | None = None
-
-
-class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """Exactly one check is set. All times in whole seconds.
-
-    `initial_delay_seconds` only delays the counting of failures; an earlier success counts.
-    """
-
-    tcp: TcpCheck | None = None
-    http: HttpCheck | None = None
-    exec: ExecCheck | None = None
-    grpc: GrpcCheck | None = None
-    initial_delay_seconds: int = 30
-    period_seconds: int = 10
-    timeout_seconds: int = 5
-    success_threshold: int = 1
-    failure_threshold: int = 9
-
-
-class Healthchecks(msgspec.Struct, frozen=True, kw_only=True):
-    readiness_probe: Probe | None = None
-    liveness_probe: Probe | None = None
-
-
-class Application(Resource, frozen=True, kw_only=True):
-    """Parent: environment. A service built from git.
-
-    `cpu` in millicores, `memory` in MB. `commit` is the pinned version that deploy and redeploy use;
-    None until the first deployment resolves the branch. `dockerfile_path` None means: detect how to build.
-    """
-
-    kind: ClassVar[str] = "application"
-    namespace: ClassVar[str] = "service"
-
-    stage_id: str
-    is_skipped: bool = False
-    git: GitSource
-    commit: Commit | None = None
-    description: str | None = None
-    icon_uri: str = "app://qovery-console/application"
-    build_mode: str = "DOCKER"
-    dockerfile_path: str | None = None
-    cpu: int = 500
-    memory: int = 512
-    min_running_instances: int = 1
-    max_running_instances: int = 1
-    healthchecks: Healthchecks = Healthchecks()
-    auto_preview: bool = True
-    auto_deploy: bool = True
-    ports: tuple[Port, ...] = ()
-    storage: tuple[Storage, ...] = ()
-    arguments: tuple[str, ...] = ()
-    entrypoint: str | None = None
-
-
-Service = Application
-"""Everything an environment can run; a union once there are more kinds."""
-
-SERVICE_KINDS: tuple[type[Service], ...] = (Application,)
-
-
 class VariableScope(StrEnum):
     """From widest to narrowest, apart from BUILT_IN, which nobody writes."""
 
@@ -237,6 +106,8 @@ class VariableScope(StrEnum):
     PROJECT = "PROJECT"
     ENVIRONMENT = "ENVIRONMENT"
     APPLICATION = "APPLICATION"
+    CONTAINER = "CONTAINER"
+    JOB = "JOB"
 
 
 class VariableType(StrEnum):
@@ -268,6 +139,19 @@ class Variable(Resource, frozen=True, kw_only=True):
     mount_path: str | None = None
     description: str | None = None
     enable_interpolation_in_file: bool = False
+
+
+class ContainerRegistry(Resource, frozen=True, kw_only=True):
+    """Parent: organization. Where images come from; `sealed` holds the secret part of its configuration."""
+
+    kind: ClassVar[str] = "container_registry"
+    namespace: ClassVar[str] = "container_registry"
+
+    registry_kind: str
+    url: str
+    description: str | None = None
+    config: dict[str, str] = {}
+    sealed: str = ""
 
 
 class Role(StrEnum):

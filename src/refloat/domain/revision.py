@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from refloat.domain.resources import Probe
+from refloat.domain.services import DatabaseType, Probe
 
 
 class Level(StrEnum):
@@ -49,6 +49,36 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool = False
 
 
+class DatabaseServer(msgspec.Struct, frozen=True, kw_only=True):
+    """How a database service is reached: what its engine sets up and its neighbours are told.
+
+    The address never changes while the service lives. `password` is in the clear: never log it.
+    """
+
+    type: DatabaseType
+    version: str
+    host: str
+    port: int
+    login: str
+    password: str
+    database: str
+
+    @property
+    def url(self) -> str:
+        """The form that client libraries take."""
+        scheme = {DatabaseType.POSTGRESQL: "postgresql", DatabaseType.REDIS: "redis"}.get(
+            self.type, self.type.lower()
+        )
+        return f"{scheme}://{self.login}:{self.password}@{self.host}:{self.port}/{self.database}"
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True):
+    """How a command ended, and what it wrote into its output file."""
+
+    exit_code: int
+    output: str = ""
+
+
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """All an engine needs to start a service. `environment` holds values: never log it.
 
@@ -73,6 +103,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: int = 10
     readiness: Probe | None = None
     liveness: Probe | None = None
+    database: DatabaseServer | None = None
+    """Set: the engine itself knows what to run; artifact and command are empty."""
 
 
 class InstanceState(StrEnum):
@@ -112,4 +144,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     service_kinds: tuple[str, ...]
     isolation: bool
     limits: bool
+    databases: dict[str, tuple[str, ...]] = {}
+    """Types of databases with the versions that can be had."""
     notes: tuple[str, ...] = ()

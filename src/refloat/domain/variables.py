@@ -11,17 +11,21 @@ import msgspec
 
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import short
-from refloat.domain.resources import Environment, Service, Variable, VariableScope, VariableType
+from refloat.domain.resources import Environment, Variable, VariableScope, VariableType
+from refloat.domain.revision import DatabaseServer
+from refloat.domain.services import Service
 
 _REFERENCE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OUTPUT_PREFIX = "QOVERY_OUTPUT_JOB_"
+"""How names of job outputs begin. They change while a deployment runs, so references to them are left in
+place here and replaced when a revision is made."""
 _RESERVED = ("QOVERY_", "__")
 _LONGEST_VALUE = 120 * 1024
 """Bytes. Linux starts no process with a longer `KEY=value` than 128 KiB."""
 _LONGEST_FILE = 1024 * 1024
 _DEEPEST = 100
 
-Values = Mapping[str, str]
 Opener = Callable[[str], str]
 
 
@@ -36,7 +40,7 @@ class Effective(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_key(key: str) -> str:
     """The key, if it may be used; raises Invalid with the rule it breaks."""
-    if not _KEY.fullmatch(key):
+    if not KEY.fullmatch(key):
         raise Invalid(
             f"the key {key!r} is not a variable name",
             hint="use letters, digits and _, not beginning with a digit",
@@ -57,38 +61,77 @@ def check_value(key: str, value: str, *, is_file: bool) -> str:
     return value
 
 
-def builtins(
-    environment: Environment, services: Sequence[Service], addresses: Mapping[str, tuple[str, str]]
-) -> dict[str, str]:
-    """What every service is told about its environment and its neighbours.
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a service can be reached: its stable internal `host:port`, its public URL, both "" if nowhere.
 
-    `addresses` maps services to their stable internal `host:port` and public URL.
+    A database has a server, whose password is in the clear.
     """
+
+    service: Service
+    internal: str = ""
+    url: str = ""
+    database: DatabaseServer | None = None
+
+
+def builtins(environment: Environment, places: Sequence[Place]) -> dict[str, "Effective"]:
+    """What every service is told about its environment and its neighbours."""
     values = {
         "QOVERY_ENVIRONMENT_ID": environment.id,
         "QOVERY_ENVIRONMENT_NAME": environment.name,
         "QOVERY_PROJECT_ID": environment.parent,
     }
-    for service in services:
-        prefix = f"QOVERY_{service.kind.upper()}_Z{short(service.id).upper()}"
-        values[f"{prefix}_NAME"] = service.name
-        if service.id in addresses:
-            internal, url = addresses[service.id]
-            values[f"{prefix}_HOST_INTERNAL"] = internal
-            values[f"{prefix}_URL_INTERNAL"] = f"http://{internal}"
-            values[f"{prefix}_HOST_EXTERNAL"] = url.removeprefix("http://").removeprefix("https://")
-            values[f"{prefix}_URL_EXTERNAL"] = url
-    return values
+    secrets: dict[str, str] = {}
+    for place in places:
+        if place.database:
+            plain, secret = _of_database(place.service, place.database)
+            values |= plain
+            secrets |= secret
+        else:
+            values |= _of_workload(place)
+    return {
+        **{k: Effective(value=v, scope=VariableScope.BUILT_IN) for k, v in values.items()},
+        **{k: Effective(value=v, scope=VariableScope.BUILT_IN, is_secret=True) for k, v in secrets.items()},
+    }
+
+
+def _of_workload(place: Place) -> dict[str, str]:
+    service = place.service
+    prefix = f"QOVERY_{service.kind.upper()}_Z{short(service.id).upper()}"
+    if not place.internal:
+        return {f"{prefix}_NAME": service.name}
+    return {
+        f"{prefix}_NAME": service.name,
+        f"{prefix}_HOST_INTERNAL": place.internal,
+        f"{prefix}_URL_INTERNAL": f"http://{place.internal}",
+        f"{prefix}_HOST_EXTERNAL": place.url.removeprefix("http://").removeprefix("https://"),
+        f"{prefix}_URL_EXTERNAL": place.url,
+    }
+
+
+def _of_database(service: Service, server: DatabaseServer) -> tuple[dict[str, str], dict[str, str]]:
+    """What may be seen and what may not. Both names of the user, because documents differ in it."""
+    prefix = f"QOVERY_{server.type}_Z{short(service.id).upper()}"
+    plain = {
+        "NAME": service.name,
+        "HOST": server.host,
+        "HOST_INTERNAL": server.host,
+        "PORT": str(server.port),
+        "LOGIN": server.login,
+        "USERNAME": server.login,
+        "DEFAULT_DATABASE_NAME": server.database,
+    }
+    secret = {"PASSWORD": server.password, "DATABASE_URL": server.url, "DATABASE_URL_INTERNAL": server.url}
+    return {f"{prefix}_{k}": v for k, v in plain.items()}, {f"{prefix}_{k}": v for k, v in secret.items()}
 
 
 def effective(
-    provided: Values, scopes: Sequence[Sequence[Variable]], open_value: Opener
+    provided: Mapping[str, Effective], scopes: Sequence[Sequence[Variable]], open_value: Opener
 ) -> dict[str, Effective]:
     """Everything a service gets, by key. `scopes` go from the widest to the narrowest.
 
     Raises Invalid naming the variable whose references lead nowhere or in a circle.
     """
-    found = {key: Effective(value=v, scope=VariableScope.BUILT_IN) for key, v in provided.items()}
+    found = dict(provided)
     by_id = {variable.id: variable for scope in scopes for variable in scope}
     raw = {v.name: _raw(v, by_id, found, open_value) for scope in scopes for v in scope}
     found.update(raw)
@@ -110,6 +153,8 @@ def _raw(
         named = variable.target_id or ""
         if named in by_id:
             target = by_id[named]
+        elif named.startswith(OUTPUT_PREFIX):
+            return Effective(value=f"{{{{{named}}}}}", scope=variable.scope, is_secret=variable.is_secret)
         elif named in provided:  # an alias of a built-in, which has no id but its key
             return msgspec.structs.replace(provided[named], scope=variable.scope)
         else:
@@ -156,6 +201,8 @@ class _Resolver:
         end = size = 0
         for match in _REFERENCE.finditer(variable.value):
             name = match.group(1)
+            if name.startswith(OUTPUT_PREFIX):
+                continue
             if name not in self._found:
                 raise Invalid(
                     f"the value of {key} refers to {{{{{name}}}}}, and no such variable is in scope"

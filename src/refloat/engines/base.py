@@ -7,8 +7,8 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.resources import Probe
-from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Revision
+from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Revision
+from refloat.domain.services import Probe
 
 
 class Engine(Protocol):
@@ -29,8 +29,15 @@ class Engine(Protocol):
         """What exists right now, read from the world and not from memory."""
         ...
 
-    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> int:
-        """Run a command of the service to its end; its exit code.
+    async def reserve(self, service_id: str) -> str:
+        """The `host:port` at which a database of this id will always be, the same at every call."""
+        ...
+
+    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
+        """Run a command of the service to its end.
+
+        It may leave values in the file that `REFLOAT_OUTPUT_FILE` names; the text comes back with the
+        exit code.
 
         Under the same key it is run once: a repeat joins the running one or returns its result.
         Cancelling the call ends the whole process tree before it returns.

@@ -5,7 +5,8 @@ resumed runner needs. Every write carries owner and fence, so a replaced owner w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
@@ -15,13 +16,14 @@ from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
+from refloat.execution.deadline import Overdue, within
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store.database import Database, Transaction
 
 Output = dict[str, object]
-Effect = Callable[[], Awaitable[Output]]
-InTransaction = Callable[[Transaction, Output], Awaitable[None]]
+Effect = Callable[[], Coroutine[Any, Any, Output]]
+InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
 
 
 class CancelRequested(Exception):
@@ -117,18 +119,10 @@ class Journal:
 
     async def _bounded(self, name: StepName, effect: Effect, deadline: float) -> Output:
         """Run the effect against the deadline of the deployment's own clock."""
-        work = asyncio.ensure_future(effect())
-        alarm = asyncio.ensure_future(self._clock.sleep(deadline))
         try:
-            await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            raise StepFailed(f"step {name} did not end within {deadline:.0f} s")
-        finally:
-            for task in (work, alarm):
-                if not task.done():
-                    task.cancel()
-            await asyncio.gather(work, alarm, return_exceptions=True)
+            return await within(self._clock, effect(), deadline)
+        except Overdue:
+            raise StepFailed(f"step {name} did not end within {deadline:.0f} s") from None
 
     async def _begin(
         self, service_id: str, name: StepName, phase: Phase | None, despite_cancel: bool

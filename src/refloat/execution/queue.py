@@ -14,8 +14,9 @@ from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request, Target
 from refloat.domain.errors import Invalid
 from refloat.domain.progress import Phase
-from refloat.domain.resources import Service, Stage
+from refloat.domain.resources import Stage
 from refloat.domain.revision import Level
+from refloat.domain.services import Container, Job, Service
 from refloat.execution.journal import move_target, tell
 from refloat.planning.plan import Plan, ServicePlan, StagePlan
 from refloat.store import deployments as store
@@ -66,7 +67,13 @@ def _first_target(deployment: Deployment, service: Service, stage: Stage) -> Tar
         phase=deployment.phase,
         commit_id=service.commit.id if service.commit else "",
         commit_message=service.commit.message if service.commit else "",
+        image=_image(service),
     )
+
+
+def _image(service: Service) -> str:
+    image = service.image if isinstance(service, Container | Job) else None
+    return f"{image.image_name}:{image.tag}" if image else ""
 
 
 async def claim(
@@ -124,6 +131,7 @@ def _planned_target(
         change=service.change,
         commit_id=service.commit_id or "",
         commit_message=known.commit_message if known else "",
+        image=known.image if known else "",
     )
 
 

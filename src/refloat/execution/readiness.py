@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from refloat.clock import Clock
 from refloat.domain.errors import StepFailed
-from refloat.domain.resources import Probe, TcpCheck
 from refloat.domain.revision import Instance, InstanceState, Revision
+from refloat.domain.services import Probe, TcpCheck
 from refloat.engines.base import Engine
 from refloat.routers.base import Answer, Router
 

@@ -12,8 +12,9 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.errors import RefloatError
-from refloat.domain.resources import ClusterKind, Environment, Probe
+from refloat.domain.resources import ClusterKind, Environment
 from refloat.domain.revision import Instance, InstanceState, Revision
+from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
 from refloat.execution.platform import Platform

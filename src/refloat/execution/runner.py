@@ -5,15 +5,16 @@ skipped by the journal, what failed is undone, what had not begun is canceled.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 import msgspec
 
 from refloat.domain.deployment import Deployment, Target, Verb
-from refloat.domain.errors import BuildFailed, Fenced, RefloatError, StepFailed
+from refloat.domain.errors import BuildFailed, Fenced, NotFound, RefloatError, StepFailed
 from refloat.domain.progress import TERMINAL, Phase
-from refloat.domain.resources import Application, Commit
 from refloat.domain.revision import Level
+from refloat.domain.services import Commit
 from refloat.execution import queue
 from refloat.execution.journal import CancelRequested
 from refloat.execution.logs import redact
@@ -120,6 +121,7 @@ class Runner:
 
         async def one(service: ServicePlan) -> None:
             source = self._snapshot.services[service.service_id].service.git
+            assert source is not None
             try:
                 commit = await self._means.platform.builder.resolve(service.service_id, source)
             except RefloatError as error:
@@ -132,9 +134,10 @@ class Runner:
 
     async def _pin(self, tx: Transaction, output: dict[str, object]) -> None:
         for service_id, commit in msgspec.convert(output["commits"], dict[str, Commit]).items():
-            service = await resources.find(tx, Application, service_id)
-            if service and service.commit is None:
-                await resources.replace_resource(tx, msgspec.structs.replace(service, commit=commit))
+            with contextlib.suppress(NotFound):
+                service = await resources.get_service(tx, service_id)
+                if service.commit is None:
+                    await resources.replace_resource(tx, msgspec.structs.replace(service, commit=commit))
             target = msgspec.structs.replace(
                 self._journal.target(service_id), commit_id=commit.id, commit_message=commit.message
             )

@@ -6,22 +6,18 @@ names and keyed digests.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 
 from refloat.domain.hosts import host_names
-from refloat.domain.resources import (
-    Environment,
-    Project,
-    Service,
-    Stage,
-    Variable,
-    VariableScope,
-)
-from refloat.domain.variables import Effective, builtins, effective
+from refloat.domain.resources import ContainerRegistry, Environment, Project, Stage, Variable, VariableScope
+from refloat.domain.revision import DatabaseServer
+from refloat.domain.services import AnyService, Container, Database, DatabaseType, Job, Service, Workload
+from refloat.domain.variables import Effective, Place, builtins, effective
 from refloat.execution.applied import Applied, of_environment
 from refloat.execution.platform import Platform
-from refloat.planning.wanted import Wanted, fields_of, is_routed
+from refloat.planning.wanted import Wanted, commands_of, fields_of, is_routed, way_of
 from refloat.routers.base import Address
 from refloat.store import resources as store
 from refloat.store.database import Reader
@@ -33,11 +29,14 @@ Addresses = Mapping[str, Address]
 class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One service with its values, as a deployment will use it."""
 
-    service: Service
+    service: AnyService
     variables: dict[str, str]
     files: dict[str, str]
     secrets: tuple[str, ...]
     """Values that must not be seen in logs."""
+    database: DatabaseServer | None = None
+    image: str = ""
+    """Where the image is, with its tag."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +68,48 @@ async def reserve_addresses(
 ) -> dict[str, Address]:
     """The stable address of every service of the environment; outside of any transaction."""
     services = await store.services(read, environment.id)
-    hosts = host_names(environment.id, {s.id: s.name for s in services}, domain)
-    return {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in services}
+    workloads = [s for s in services if isinstance(s, Workload)]
+    hosts = host_names(environment.id, {s.id: s.name for s in workloads}, domain)
+    found = {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in workloads}
+    for database in (s for s in services if isinstance(s, Database)):
+        endpoint = await platform.engine.reserve(database.id)
+        found[database.id] = Address(internal=endpoint, hosts=(), url="")
+    return found
+
+
+def place_of(service: Service, addresses: Addresses, sealer: Sealer) -> Place:
+    """What the neighbours of a service are told about it."""
+    address = addresses.get(service.id)
+    return Place(
+        service=service,
+        internal=address.internal if address else "",
+        url=address.url if address else "",
+        database=server_of(service, address, sealer) if isinstance(service, Database) and address else None,
+    )
+
+
+def server_of(service: Database, address: Address, sealer: Sealer) -> DatabaseServer:
+    """How a database is reached, its password in the clear."""
+    login, database = _DEFAULTS[service.type]
+    host, _, port = address.internal.rpartition(":")
+    return DatabaseServer(
+        type=service.type,
+        version=service.version,
+        host=host,
+        port=int(port),
+        login=login,
+        password=sealer.open(service.sealed_password),
+        database=database,
+    )
+
+
+_DEFAULTS = {
+    DatabaseType.POSTGRESQL: ("postgres", "postgres"),
+    DatabaseType.REDIS: ("default", "0"),
+    DatabaseType.MYSQL: ("root", "mysql"),
+    DatabaseType.MONGODB: ("root", "admin"),
+}
+"""User and first database of each type."""
 
 
 async def compile_environment(
@@ -85,16 +124,28 @@ async def compile_environment(
     stages = {s.id: s for s in await store.children(read, Stage, environment.id)}
     shared = (
         await store.children(read, Variable, project.id),
-        await store.children(read, Variable, environment.id),
+        [
+            v
+            for v in await store.children(read, Variable, environment.id)
+            if v.scope is not VariableScope.BUILT_IN
+        ],
     )
-    provided = builtins(environment, services, {k: (a.internal, a.url) for k, a in addresses.items()})
+    places = {s.id: place_of(s, addresses, sealer) for s in services}
+    provided = builtins(environment, list(places.values()))
     wanted: list[Wanted] = []
     snapshots: dict[str, ServiceSnapshot] = {}
     for service in services:
         own = await store.children(read, Variable, service.id)
         resolved = effective(provided, (*shared, own), sealer.open)
         wanted.append(_wanted(service, stages[service.stage_id], resolved, sealer))
-        snapshots[service.id] = _snapshot(service, resolved)
+        snapshots[service.id] = ServiceSnapshot(
+            service=service,
+            variables={name: found.value for name, found in resolved.items() if found.mount_path is None},
+            files={found.mount_path: found.value for found in resolved.values() if found.mount_path},
+            secrets=_secrets(resolved),
+            database=places[service.id].database,
+            image=await _image(read, service),
+        )
     snapshot = Snapshot(
         services=snapshots,
         fields={w.service_id: w.fields for w in wanted},
@@ -118,18 +169,22 @@ def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], s
         stage_position=stage.position,
         is_skipped=service.is_skipped,
         routed=is_routed(service),
-        stateful=bool(service.storage),
+        way=way_of(service),
+        builds=service.git is not None,
+        commands=commands_of(service),
         commit_id=service.commit.id if service.commit else None,
         fields=fields_of(service, digests),
     )
 
 
-def _snapshot(service: Service, resolved: Mapping[str, Effective]) -> ServiceSnapshot:
-    return ServiceSnapshot(
-        service=service,
-        variables={name: found.value for name, found in resolved.items() if found.mount_path is None},
-        files={found.mount_path: found.value for found in resolved.values() if found.mount_path},
-        secrets=tuple(
-            sorted({found.value for found in resolved.values() if found.is_secret and found.value})
-        ),
-    )
+def _secrets(resolved: Mapping[str, Effective]) -> tuple[str, ...]:
+    return tuple(sorted({found.value for found in resolved.values() if found.is_secret and found.value}))
+
+
+async def _image(read: Reader, service: AnyService) -> str:
+    image = service.image if isinstance(service, Container | Job) else None
+    if image is None:
+        return ""
+    registry = await store.find(read, ContainerRegistry, image.registry_id)
+    host = urlsplit(registry.url).netloc if registry else ""
+    return f"{host}/{image.image_name}:{image.tag}".removeprefix("/")

@@ -8,21 +8,24 @@ import msgspec
 from refloat.builders.base import BuildRequest
 from refloat.clock import Clock
 from refloat.domain.deployment import Swap, Verb
-from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action, Phase
-from refloat.domain.revision import ALIVE, Artifact, Instance, InstanceState, Revision
+from refloat.domain.revision import ALIVE, Artifact, Instance, InstanceState, Ran, Revision
+from refloat.domain.services import Job
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
-from refloat.execution.journal import Journal, Output
+from refloat.execution.executing import job_deadline, run_job, run_release
+from refloat.execution.journal import Effect, Journal, Output
 from refloat.execution.logs import StepLog
+from refloat.execution.outputs import JobOutput, store_outputs, stored_outputs
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import BOOT_SECONDS, ReadinessWait, verify_route
+from refloat.execution.revisions import event_of, needs_command, revision_of
 from refloat.execution.snapshot import ServiceSnapshot
 from refloat.planning.plan import Change, ServicePlan, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import deployments as deployment_store
 from refloat.store import resources
-from refloat.store.database import Transaction
+from refloat.store.database import Reader, Transaction
 from refloat.store.sealing import Sealer
 
 BUILD_SECONDS = 1800.0
@@ -59,6 +62,7 @@ class Means:
 
     platform: Platform
     journal: Journal
+    read: Reader
     sealer: Sealer
     clock: Clock
     drain_seconds: float = 30.0
@@ -86,6 +90,8 @@ class ServiceSteps:
         self._snapshot = snapshot
         self._before = before
         self._fields = fields
+        self._outputs: dict[str, str] | None = None
+        self._produced: dict[str, JobOutput] = {}
 
     @property
     def service_id(self) -> str:
@@ -94,7 +100,7 @@ class ServiceSteps:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that logs must not show."""
-        return self._snapshot.secrets if self._snapshot else ()
+        return (*(self._snapshot.secrets if self._snapshot else ()), *(self._outputs or {}).values())
 
     @property
     def main(self) -> tuple[StepName, ...]:
@@ -117,6 +123,8 @@ class ServiceSteps:
     async def do(self, name: StepName, *, after_outcome: bool = False) -> None:
         """Do one planned step."""
         effect = getattr(self, f"_{name}")
+        if self._outputs is None:
+            self._outputs = await self._read_outputs()
         completes = None if after_outcome else self._completion(name)
         await self._means.journal.step(
             self.service_id,
@@ -129,11 +137,16 @@ class ServiceSteps:
         )
 
     def _phase(self, name: StepName) -> Phase | None:
-        if name is StepName.EXECUTE:
-            return Phase.EXECUTING if self._artifact().release else None
-        return _PHASES.get(name)
+        if name is not StepName.EXECUTE:
+            return _PHASES.get(name)
+        if job := self._job:
+            runs = self.plan.action is Action.DEPLOY and event_of(job, self.plan.action)
+            return Phase.EXECUTING if runs else Phase.RUNNING
+        return Phase.EXECUTING if self._artifact().release else None
 
     def _deadline(self, name: StepName) -> float:
+        if name is StepName.EXECUTE and self._job:
+            return job_deadline(self._job)
         if name is StepName.READY:
             probe = self._revision().readiness
             if probe is None:
@@ -158,9 +171,22 @@ class ServiceSteps:
 
     # -- values
 
+    @property
+    def _job(self) -> Job | None:
+        service = self._snapshot.service if self._snapshot else None
+        return service if isinstance(service, Job) else None
+
+    async def _read_outputs(self) -> dict[str, str]:
+        """Of jobs that ran in earlier stages or deployments."""
+        environment_id = self._means.journal.deployment.environment_id
+        return await stored_outputs(self._means.read, self._means.sealer, environment_id)
+
     def _artifact(self) -> Artifact:
-        if self.plan.action is Action.RESTART:
+        if self.plan.action is not Action.DEPLOY:
             return self._old().artifact
+        if StepName.BUILD not in self.plan.steps:
+            image = self._snapshot.image if self._snapshot else ""
+            return Artifact(key=image, location=image, web=())
         output = self._means.journal.output(self.service_id, StepName.BUILD)
         assert output is not None
         return msgspec.convert(output[_ARTIFACT], Artifact)
@@ -179,29 +205,12 @@ class ServiceSteps:
 
     def _revision(self) -> Revision:
         deployment = self._means.journal.deployment
-        if self.plan.action is Action.RESTART:
+        if self.plan.action is not Action.DEPLOY:
             return msgspec.structs.replace(
                 self._old(), key=self.new_key, deployment_id=deployment.id, fence=deployment.fence
             )
         assert self._snapshot is not None
-        service, artifact = self._snapshot.service, self._artifact()
-        return Revision(
-            key=self.new_key,
-            service_id=service.id,
-            environment_id=deployment.environment_id,
-            deployment_id=deployment.id,
-            fence=deployment.fence,
-            name=service.name,
-            artifact=artifact,
-            command=_command(service.entrypoint, service.arguments, artifact),
-            environment=self._snapshot.variables,
-            files=self._snapshot.files,
-            instances=max(1, service.min_running_instances),
-            cpu=service.cpu,
-            memory=service.memory,
-            readiness=service.healthchecks.readiness_probe,
-            liveness=service.healthchecks.liveness_probe,
-        )
+        return revision_of(self._snapshot, self.new_key, deployment, self._artifact(), self._outputs or {})
 
     async def _observed(self, key: str | None) -> tuple[Instance, ...]:
         found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
@@ -217,6 +226,7 @@ class ServiceSteps:
     async def _build(self) -> Output:
         assert self._snapshot is not None
         service = self._snapshot.service
+        assert service.git is not None
         journal = self._means.journal
         request = BuildRequest(
             service_id=service.id,
@@ -226,6 +236,7 @@ class ServiceSteps:
             source=service.git,
             commit_id=self._fields[COMMIT],
             dockerfile_path=service.dockerfile_path,
+            serves=needs_command(service),
             timeout_seconds=BUILD_SECONDS,
         )
         async with StepLog(journal, self._means.clock, service.id, StepName.BUILD) as log:
@@ -234,18 +245,19 @@ class ServiceSteps:
 
     async def _execute(self) -> Output:
         artifact = self._artifact()
+        if job := self._job:
+            self._produced = await run_job(self._means.clock, self._run, job, self.plan.action, artifact)
+            return {"outputs": sorted(self._produced)}
         if not artifact.release:
             return {"skipped": "no release command"}
-        revision, journal = self._revision(), self._means.journal
+        return {"exit_code": await run_release(self._run, artifact)}
+
+    async def _run(self, argv: tuple[str, ...], what: str) -> Ran:
+        revision, means = self._revision(), self._means
         async with StepLog(
-            journal, self._means.clock, self.service_id, StepName.EXECUTE, self.secrets
+            means.journal, means.clock, self.service_id, StepName.EXECUTE, self.secrets
         ) as log:
-            code = await self._means.platform.engine.run(
-                revision, artifact.release, f"{revision.key}.release", log
-            )
-        if code:
-            raise StepFailed(f"the release command ended with exit code {code}")
-        return {"exit_code": code}
+            return await means.platform.engine.run(revision, argv, f"{revision.key}.{what}", log)
 
     async def _prepare(self) -> Output:
         instances = await self._means.platform.engine.prepare(self._revision())
@@ -330,22 +342,16 @@ class ServiceSteps:
 
         Called only when something was touched. Its own steps are journalled and survive a cancel.
         """
-        journal = self._means.journal
-        revert = await journal.step(
-            self.service_id,
-            StepName.REVERT,
-            self._revert,
-            self._deadline(StepName.REVERT),
-            despite_cancel=True,
-        )
-        await journal.step(
-            self.service_id,
-            StepName.DISCARD,
-            self._discard,
-            self._deadline(StepName.DISCARD),
-            despite_cancel=True,
-        )
+        if not self.plan.routed and self.plan.change is Change.RECREATE:  # both would use the same data
+            await self._undo_step(StepName.DISCARD, self._discard)
+        revert = await self._undo_step(StepName.REVERT, self._revert)
+        await self._undo_step(StepName.DISCARD, self._discard)
         return str(revert["serving"])
+
+    async def _undo_step(self, name: StepName, effect: Effect) -> Output:
+        return await self._means.journal.step(
+            self.service_id, name, effect, self._deadline(name), despite_cancel=True
+        )
 
     async def _revert(self) -> Output:
         router, before = self._means.platform.router, self._before
@@ -374,6 +380,10 @@ class ServiceSteps:
     async def _record_applied(self, tx: Transaction, _: Output) -> None:
         if self.plan.change is not Change.SKIP:
             await applied_store.put(tx, self._applied())
+        if self._produced:
+            environment_id = self._means.journal.deployment.environment_id
+            now = self._means.clock.now()
+            await store_outputs(tx, self._means.sealer, environment_id, self._produced, now)
         await self._means.journal.complete(tx, self.service_id)
 
     def _applied(self) -> Applied:
@@ -387,6 +397,7 @@ class ServiceSteps:
             fields=fields,
             sealed=seal_revision(self._revision(), self._means.sealer),
             routed=self.plan.routed,
+            should_run=self._job is None,
             stage_position=self._stage_position,
             number=deployment.number,
         )
@@ -406,10 +417,3 @@ class ServiceSteps:
         target = self._means.journal.target(self.service_id)
         swap = msgspec.convert(output["swap"], Swap)
         await self._means.journal.amend(tx, msgspec.structs.replace(target, swap=swap))
-
-
-def _command(entrypoint: str | None, arguments: tuple[str, ...], artifact: Artifact) -> tuple[str, ...]:
-    """The user's entrypoint and arguments, else the artifact's own command with the arguments appended."""
-    if entrypoint:
-        return (entrypoint, *arguments)
-    return (*artifact.web, *arguments)

@@ -188,6 +188,7 @@ class Worker:
         means = Means(
             platform=await platform_of(read, self._platforms, environment),
             journal=journal,
+            read=read,
             sealer=self._sealer,
             clock=self._clock,
             drain_seconds=self._drain_seconds,

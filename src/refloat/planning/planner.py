@@ -5,14 +5,21 @@ Pure and deterministic; each decision carries the fields that caused it.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
+
 from refloat.domain.deployment import Verb
 from refloat.domain.progress import Action
 from refloat.planning.plan import Change, Interruption, Omitted, Plan, ServicePlan, StagePlan, StepName
-from refloat.planning.wanted import Current, Wanted, differences, fingerprint, needs_build
+from refloat.planning.wanted import Current, Wanted, Way, differences, fingerprint, needs_build
 
 _S = StepName
 _SWAP = (_S.PREPARE, _S.READY, _S.SWITCH, _S.VERIFY)
 _RETIRE = (_S.DRAIN, _S.STOP)
+_IN_PLACE = {  # routed or not
+    True: (_S.WITHDRAW, *_RETIRE, *_SWAP),
+    False: (_S.STOP, _S.PREPARE, _S.READY, _S.VERIFY),
+}
+_FIRST = {True: _SWAP, False: (_S.PREPARE, _S.READY, _S.VERIFY)}
 
 
 def plan(
@@ -51,6 +58,8 @@ def _omission(verb: Verb, service: Wanted, current: Mapping[str, Current], *, na
     now = current.get(service.service_id)
     if verb.action is Action.STOP and now is None:
         return "never deployed"
+    if verb.action is Action.RESTART and service.way is Way.COMMAND:
+        return "a job runs only when it is deployed"
     if verb.action is Action.RESTART and (now is None or not now.should_run):
         return "not running"
     return ""
@@ -76,6 +85,8 @@ def _stage(members: Sequence[Wanted], planned: Mapping[str, ServicePlan]) -> Sta
 
 
 def _deploy(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    if service.way is Way.COMMAND:
+        return _run(service, Action.DEPLOY, _built(service, (_S.EXECUTE,)), expected)
     change, causes = _deploy_change(service, now)
     return ServicePlan(
         service_id=service.service_id,
@@ -84,7 +95,7 @@ def _deploy(service: Wanted, now: Current | None, expected: float | None) -> Ser
         action=Action.DEPLOY,
         change=change,
         causes=causes,
-        steps=_deploy_steps(change, replaces=now is not None and now.should_run),
+        steps=_deploy_steps(service, change, replaces=now is not None and now.should_run),
         interruption=_interruption(change),
         replaces=now.revision_key if now and (now.should_run or change is Change.SKIP) else None,
         commit_id=service.commit_id,
@@ -102,17 +113,47 @@ def _deploy_change(service: Wanted, now: Current | None) -> tuple[Change, tuple[
         return Change.START, ("stopped", *causes)
     if not causes:
         return (Change.SKIP, ()) if now.runs else (Change.START, ("not running",))
-    if service.stateful:
+    if service.way is Way.IN_PLACE:
         return Change.RECREATE, causes
     return (Change.REBUILD if needs_build(causes) else Change.REPLACE), causes
 
 
-def _deploy_steps(change: Change, *, replaces: bool) -> tuple[StepName, ...]:
+def _run(service: Wanted, action: Action, steps: tuple[StepName, ...], expected: float | None) -> ServicePlan:
+    """A job at one of its events; where it has nothing to run, only what it is gets recorded."""
+    runs = action in service.commands
+    return ServicePlan(
+        service_id=service.service_id,
+        name=service.name,
+        kind=service.kind,
+        action=action,
+        change=Change.RUN if runs or action is Action.DEPLOY else Change.SKIP,
+        causes=(f"it runs at every {action}",) if runs else (f"it has nothing to run at {action}",),
+        steps=steps,
+        commit_id=service.commit_id,
+        fingerprint=fingerprint(service.fields),
+        routed=False,
+        expected_seconds=expected,
+    )
+
+
+def _built(service: Wanted, steps: tuple[StepName, ...]) -> tuple[StepName, ...]:
+    """With the build in front; what has no source has nothing to build, nor a release command to run."""
+    if service.builds:
+        return (_S.BUILD, *steps) if _S.EXECUTE in steps else (_S.BUILD, _S.EXECUTE, *steps)
+    return steps
+
+
+def _deploy_steps(service: Wanted, change: Change, *, replaces: bool) -> tuple[StepName, ...]:
     if change is Change.SKIP:
         return (_S.VERIFY,)
-    if change is Change.RECREATE:
-        return (_S.BUILD, _S.EXECUTE, _S.WITHDRAW, *_RETIRE, *_SWAP)
-    return (_S.BUILD, _S.EXECUTE, *_SWAP, *(_RETIRE if replaces else ()))
+    if service.way is Way.IN_PLACE:
+        return _built(service, (_IN_PLACE if replaces else _FIRST)[service.routed])
+    return _built(service, (*_SWAP, *(_RETIRE if replaces else ())))
+
+
+def _end(service: Wanted) -> tuple[StepName, ...]:
+    """What keeps its data for itself and has no route has nothing to drain."""
+    return (_S.STOP,) if service.way is Way.IN_PLACE and not service.routed else (_S.WITHDRAW, *_RETIRE)
 
 
 def _interruption(change: Change) -> Interruption | None:
@@ -123,7 +164,7 @@ def _interruption(change: Change) -> Interruption | None:
 
 def _restart(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
     assert now is not None
-    recreate = service.stateful
+    recreate = service.way is Way.IN_PLACE
     return ServicePlan(
         service_id=service.service_id,
         name=service.name,
@@ -131,7 +172,7 @@ def _restart(service: Wanted, now: Current | None, expected: float | None) -> Se
         action=Action.RESTART,
         change=Change.RECREATE if recreate else Change.RESTART,
         causes=("restart asked for",),
-        steps=(_S.WITHDRAW, *_RETIRE, *_SWAP) if recreate else (*_SWAP, *_RETIRE),
+        steps=_IN_PLACE[service.routed] if recreate else (*_SWAP, *_RETIRE),
         interruption=_interruption(Change.RECREATE) if recreate else None,
         replaces=now.revision_key,
         commit_id=service.commit_id,
@@ -141,6 +182,9 @@ def _restart(service: Wanted, now: Current | None, expected: float | None) -> Se
 
 
 def _stop(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    if service.way is Way.COMMAND:
+        runs_now = Action.STOP in service.commands
+        return _run(service, Action.STOP, (_S.EXECUTE,) if runs_now else (), expected)
     runs = now is not None and now.should_run
     return ServicePlan(
         service_id=service.service_id,
@@ -149,7 +193,7 @@ def _stop(service: Wanted, now: Current | None, expected: float | None) -> Servi
         action=Action.STOP,
         change=Change.STOP if runs else Change.SKIP,
         causes=() if runs else ("stopped already",),
-        steps=(_S.WITHDRAW, *_RETIRE) if runs else (),
+        steps=_end(service) if runs else (),
         interruption=Interruption(reason="it is stopped") if runs else None,
         replaces=now.revision_key if now else None,
         routed=service.routed,
@@ -158,13 +202,17 @@ def _stop(service: Wanted, now: Current | None, expected: float | None) -> Servi
 
 
 def _delete(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    if service.way is Way.COMMAND:
+        last_run = (_S.EXECUTE,) if now and Action.DELETE in service.commands else ()
+        plan = _run(service, Action.DELETE, (*last_run, _S.DESTROY), expected)
+        return msgspec.structs.replace(plan, change=Change.REMOVE)
     return ServicePlan(
         service_id=service.service_id,
         name=service.name,
         kind=service.kind,
         action=Action.DELETE,
         change=Change.REMOVE,
-        steps=(_S.WITHDRAW, *_RETIRE, _S.DESTROY) if now else (_S.DESTROY,),
+        steps=(*_end(service), _S.DESTROY) if now else (_S.DESTROY,),
         interruption=Interruption(reason="it is removed with its data") if now else None,
         replaces=now.revision_key if now else None,
         routed=service.routed,

@@ -6,10 +6,12 @@ derived from these fields (plans, fingerprints, history) reveals a value.
 
 import hashlib
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
-from refloat.domain.resources import Application, PortProtocol, Service
+from refloat.domain.progress import Action
+from refloat.domain.services import Database, GitSource, Job, Port, PortProtocol, Service, Storage, Workload
 
 COMMIT = "git.commit"
 _BUILD_FIELDS = frozenset({COMMIT, "git.url", "git.root_path", "dockerfile_path"})
@@ -19,8 +21,19 @@ _ROUTABLE = (PortProtocol.HTTP, PortProtocol.GRPC)
 Fields = Mapping[str, str]
 
 
+class Way(StrEnum):
+    """How a service is brought from one configuration to the next."""
+
+    SWAP = "swap"
+    """The new revision starts beside the old one and takes over when it answers."""
+    IN_PLACE = "in_place"
+    """The old revision ends before the new one starts: both would use the same data."""
+    COMMAND = "command"
+    """It runs to its end; nothing of it stays."""
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """One service as it is configured, in its stage."""
+    """One service as it is configured, in its stage. `commands` are the actions at which a job runs."""
 
     service_id: str
     name: str
@@ -30,7 +43,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     stage_position: int
     is_skipped: bool
     routed: bool
-    stateful: bool
+    way: Way = Way.SWAP
+    builds: bool = True
+    commands: tuple[Action, ...] = ()
     commit_id: str | None
     fields: dict[str, str]
 
@@ -45,39 +60,67 @@ class Current(msgspec.Struct, frozen=True, kw_only=True):
     runs: bool
 
 
+_NOT_COMPARED = frozenset(
+    {"id", "parent", "name", "created_at", "updated_at", "description", "icon_uri", "stage_id"}
+    | {"is_skipped", "auto_deploy", "auto_preview", "git", "commit", "ports", "storage", "sealed_password"}
+)
+
+
 def fields_of(service: Service, variables: Mapping[str, str]) -> dict[str, str]:
     """Everything that makes a running service differ from another; `variables` maps names to digests.
 
     Left out on purpose: names and descriptions, stage and skip flag, auto_deploy and auto_preview, the
     branch (the pinned commit counts), and built-in variables, which change when a neighbour is added.
     """
+    own = {name: _text(value) for name, value in msgspec.structs.asdict(service).items()}
     return {
-        **_source_fields(service),
-        "cpu": str(service.cpu),
-        "memory": str(service.memory),
-        "min_running_instances": str(service.min_running_instances),
-        "max_running_instances": str(service.max_running_instances),
-        "entrypoint": service.entrypoint or "",
-        "arguments": _text(service.arguments),
-        "healthchecks": _text(service.healthchecks),
-        "ports": _text([(p.internal_port, p.protocol, p.publicly_accessible) for p in service.ports]),
-        "storage": _text([(s.mount_point, s.size, s.type) for s in service.storage]),
+        **{name: text for name, text in own.items() if name not in _NOT_COMPARED},
+        **(_source_fields(service, service.git) if service.git else {}),
+        **(_mounted_fields(service.ports, service.storage) if isinstance(service, Workload) else {}),
         **{VARIABLE + name: digest for name, digest in variables.items()},
     }
 
 
-def _source_fields(service: Application) -> dict[str, str]:
+def _source_fields(service: Service, source: GitSource) -> dict[str, str]:
     return {
         COMMIT: service.commit.id if service.commit else "",
-        "git.url": service.git.url,
-        "git.root_path": service.git.root_path,
-        "dockerfile_path": service.dockerfile_path or "",
+        "git.url": source.url,
+        "git.root_path": source.root_path,
     }
+
+
+def _mounted_fields(ports: tuple[Port, ...], storage: tuple[Storage, ...]) -> dict[str, str]:
+    """Without ids and names, which say nothing to what runs."""
+    return {
+        "ports": _text([(p.internal_port, p.protocol, p.publicly_accessible) for p in ports]),
+        "storage": _text([(s.mount_point, s.size, s.type) for s in storage]),
+    }
+
+
+def way_of(service: Service) -> Way:
+    """A database, and whatever has storage, keeps its data for itself."""
+    if isinstance(service, Job):
+        return Way.COMMAND
+    if isinstance(service, Database) or (isinstance(service, Workload) and service.storage):
+        return Way.IN_PLACE
+    return Way.SWAP
+
+
+def commands_of(service: Service) -> tuple[Action, ...]:
+    """At which actions a job runs."""
+    if not isinstance(service, Job):
+        return ()
+    events = {
+        Action.DEPLOY: service.on_start,
+        Action.STOP: service.on_stop,
+        Action.DELETE: service.on_delete,
+    }
+    return tuple(action for action, command in events.items() if command)
 
 
 def is_routed(service: Service) -> bool:
     """Whether requests reach it: it declares a port that speaks HTTP."""
-    return any(port.protocol in _ROUTABLE for port in service.ports)
+    return isinstance(service, Workload) and any(port.protocol in _ROUTABLE for port in service.ports)
 
 
 def fingerprint(fields: Fields) -> str:

@@ -5,8 +5,8 @@ import hashlib
 from refloat.builders.base import BuildRequest
 from refloat.clock import Clock
 from refloat.domain.errors import BuildFailed
-from refloat.domain.resources import Commit, GitSource
 from refloat.domain.revision import Artifact, Level, LogSink
+from refloat.domain.services import Commit, GitSource
 from refloat.simulated.script import VARIABLE, of_url
 from refloat.simulated.world import World
 

@@ -2,7 +2,6 @@
 
 from refloat.clock import Clock
 from refloat.domain.errors import StepFailed
-from refloat.domain.resources import Probe
 from refloat.domain.revision import (
     Capabilities,
     Instance,
@@ -10,11 +9,20 @@ from refloat.domain.revision import (
     Level,
     LogLine,
     LogSink,
+    Ran,
     Revision,
 )
+from refloat.domain.services import Probe
 from refloat.simulated.world import Running, World, script_of_revision
 
 _FOREVER = 10**9
+_FIRST_PORT = 30_000
+_DATABASES = {
+    "MONGODB": ("4", "5", "6", "7"),
+    "MYSQL": ("5", "8"),
+    "POSTGRESQL": ("11", "12", "13", "14", "15", "16", "17", "18"),
+    "REDIS": ("5", "6", "7", "8"),
+}
 
 
 class SimulatedEngine:
@@ -27,9 +35,10 @@ class SimulatedEngine:
     def capabilities(self) -> Capabilities:
         return Capabilities(
             kind="simulated",
-            service_kinds=("application",),
+            service_kinds=("application", "container", "database", "job"),
             isolation=True,
             limits=True,
+            databases=_DATABASES,
             notes=("runs nothing",),
         )
 
@@ -81,10 +90,14 @@ class SimulatedEngine:
             for instance in self._instances(running)
         )
 
-    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> int:
+    async def reserve(self, service_id: str) -> str:
+        reserved = self._world.reserved
+        return f"127.0.0.1:{reserved.setdefault(service_id, _FIRST_PORT + len(reserved))}"
+
+    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
         self._world.guard(revision)
         if key in self._world.runs:
-            return self._world.runs[key]
+            return Ran(exit_code=self._world.runs[key])
         script = script_of_revision(revision)
         word = script.word("release", self._world.turn(revision.service_id, "release"))
         log(Level.INFO, f"running {' '.join(argv)}")
@@ -93,7 +106,7 @@ class SimulatedEngine:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
         finally:
             self._world.executing.discard(key)
-        return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
+        return Ran(exit_code=self._world.runs.setdefault(key, 1 if word == "fail" else 0))
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         running = self._world.running.get(instance.revision_key)

@@ -11,7 +11,8 @@ import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from refloat.domain.errors import Conflict, NotFound
-from refloat.domain.resources import SERVICE_KINDS, Resource, Service
+from refloat.domain.resources import Resource
+from refloat.domain.services import SERVICE_KINDS, AnyService
 from refloat.store.database import Query, Reader, Row, Transaction
 from refloat.store.tables import resource as t
 
@@ -117,17 +118,17 @@ async def kind_of(read: Reader, resource_id: str) -> str | None:
     return row["kind"] if row else None
 
 
-async def services(read: Reader, environment_id: str) -> tuple[Service, ...]:
+async def services(read: Reader, environment_id: str) -> tuple[AnyService, ...]:
     """The services of every kind of an environment, oldest first."""
-    found = [s for kind in SERVICE_KINDS for s in await children(read, kind, environment_id)]
-    return tuple(sorted(found, key=lambda s: s.id))
+    rows = [r for k in SERVICE_KINDS for r in await read.all(_CHILDREN, parent=environment_id, kind=k.kind)]
+    return tuple(sorted((_decode_service(row) for row in rows), key=lambda s: s.id))
 
 
-async def get_service(read: Reader, service_id: str) -> Service:
+async def get_service(read: Reader, service_id: str) -> AnyService:
     """The service of whichever kind has this id."""
     for kind in SERVICE_KINDS:
-        if found := await find(read, kind, service_id):
-            return found
+        if row := await read.one(_BY_ID, id=service_id, kind=kind.kind):
+            return _decode_service(row)
     raise NotFound(f"no service {service_id}")
 
 
@@ -139,6 +140,12 @@ def _name_key(resource: Resource) -> str | None:
 def _taken(resource: Resource) -> Conflict:
     noun = resource.namespace.replace("_", " ")
     return Conflict(f"the name {resource.name!r} is taken by another {noun} here", hint="choose another name")
+
+
+def _decode_service(row: Row) -> AnyService:
+    """Documents of services name their kind."""
+    found: AnyService = msgspec.json.decode(row["document"], type=AnyService)
+    return found
 
 
 def _decode(kind: type[R], row: Row) -> R:

@@ -1,19 +1,25 @@
 """All routes, grouped by noun."""
 
-from refloat.api.routes.applications import ROUTES as APPLICATIONS
+from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
 from refloat.api.routes.organizations import ROUTES as ORGANIZATIONS
 from refloat.api.routes.refloat import ROUTES as REFLOAT
+from refloat.api.routes.registries import ROUTES as REGISTRIES
+from refloat.api.routes.service_actions import ROUTES as SERVICE_ACTIONS
+from refloat.api.routes.services import ROUTES as SERVICES
 from refloat.api.routes.tokens import ROUTES as TOKENS
 from refloat.api.routes.variables import ROUTES as VARIABLES
 
 ROUTES = (
     *ORGANIZATIONS,
+    *REGISTRIES,
     *ENVIRONMENTS,
-    *APPLICATIONS,
+    *SERVICES,
+    *DATABASES,
     *VARIABLES,
     *TOKENS,
     *DEPLOYMENTS,
+    *SERVICE_ACTIONS,
     *REFLOAT,
 )

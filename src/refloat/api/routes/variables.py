@@ -11,18 +11,12 @@ from refloat.api import shapes
 from refloat.api.call import Body, Call, Http, Id
 from refloat.control import variables as control
 from refloat.control.access import Operation, check_id
-from refloat.control.builtins import built_ins, is_built_in
+from refloat.control.builtins import built_ins
 from refloat.control.variables import SCOPES, ImportedVariable, VariableInput
 from refloat.domain.errors import Invalid, NotFound
-from refloat.domain.resources import (
-    Application,
-    Environment,
-    Project,
-    Resource,
-    Variable,
-    VariableScope,
-    VariableType,
-)
+from refloat.domain.ids import is_built_in
+from refloat.domain.resources import Environment, Project, Resource, Variable, VariableScope, VariableType
+from refloat.domain.services import Application, Container, Job, Service
 from refloat.store import resources as store
 
 
@@ -67,8 +61,15 @@ async def _rendered(call: Call, variable: Variable, known: Sequence[Variable]) -
     target = next((v for v in known if referred == control.reference(v)), None)
     opened = call.context.sealer.open(target.sealed) if target and target.sealed else ""
     own = call.context.sealer.open(variable.sealed) if variable.sealed else opened
-    service = await store.find(call.read, Application, variable.parent)
+    service = await _service(call, variable.parent)
     return shapes.variable(variable, own, (target, opened) if target else None, service)
+
+
+async def _service(call: Call, owner_id: str) -> Service | None:
+    try:
+        return await store.get_service(call.read, owner_id)
+    except NotFound:
+        return None
 
 
 async def _listed(call: Call, owner: Resource, is_secret: bool | None) -> Body:
@@ -241,13 +242,15 @@ def _family(
         return await _import(call, await call.reach(kind, owner_id, Operation.MANAGE), data)
 
     handlers = (listing, create, edit, remove, alias, override)
-    return (*handlers, bulk) if kind is Application and not secret else handlers
+    return (*handlers, bulk) if issubclass(kind, Service) and not secret else handlers
 
 
 _FAMILIES = (
     ("project", Project, VariableScope.PROJECT),
     ("environment", Environment, VariableScope.ENVIRONMENT),
     ("application", Application, VariableScope.APPLICATION),
+    ("container", Container, VariableScope.CONTAINER),
+    ("job", Job, VariableScope.JOB),
 )
 
 ROUTES = (

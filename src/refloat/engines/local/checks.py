@@ -11,7 +11,7 @@ import signal
 import ssl
 import subprocess
 
-from refloat.domain.resources import HttpCheck, Probe
+from refloat.domain.services import HttpCheck, Probe
 from refloat.supervisor.base import Spec
 
 _HEAD = 4096

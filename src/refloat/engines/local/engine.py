@@ -13,8 +13,9 @@ import asyncio
 import heapq
 from pathlib import Path
 
+import msgspec
+
 from refloat.domain.errors import StepFailed
-from refloat.domain.resources import Probe
 from refloat.domain.revision import (
     Capabilities,
     Instance,
@@ -22,10 +23,13 @@ from refloat.domain.revision import (
     Level,
     LogLine,
     LogSink,
+    Ran,
     Revision,
 )
+from refloat.domain.services import Probe
 from refloat.engines.local.checks import ask
-from refloat.engines.local.homes import Homes
+from refloat.engines.local.databases import Databases, ping
+from refloat.engines.local.homes import Homes, read_output
 from refloat.engines.local.ports import Ports
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import LIVE, Restart, Spec, State, Status, Supervisor
@@ -34,6 +38,8 @@ from refloat.supervisor.logs import Follower
 
 HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OUTPUT_FILE = "REFLOAT_OUTPUT_FILE"
+"""Tells a command where it may leave values for later stages."""
 PIDS = 4096
 """Processes and threads of one instance together."""
 KEPT_REVISIONS = 5
@@ -69,6 +75,7 @@ class LocalEngine:
         self._limiting = limiting
         self._ports = ports or Ports()
         self._choosing = asyncio.Lock()
+        self._databases = Databases(node_dir, supervisor, accounts, self._homes, self._ports)
 
     def capabilities(self) -> Capabilities:
         notes = ["gRPC probes ask only whether the port accepts connections", "files lie below $HOME"]
@@ -76,41 +83,55 @@ class LocalEngine:
             notes.append("applications run as the same user as Refloat")
         return Capabilities(
             kind="local",
-            service_kinds=("application",),
+            service_kinds=("application", "database", "job"),
             isolation=self._accounts.isolating,
             limits=self._limiting,
+            databases=self._databases.servers.versions(),
             notes=tuple(notes),
         )
 
     async def prepare(self, revision: Revision) -> tuple[Instance, ...]:
         self._homes.guard(revision)
+        if revision.database:
+            revision = await self._databases.furnished(self._at_home(revision), revision.database)
         if not revision.command:
             raise StepFailed(f"{revision.name} has no command to run", hint="add a Procfile or an entrypoint")
         self._homes.furnish(revision)
         await asyncio.gather(*(self._start(revision, index) for index in range(revision.instances)))
         return tuple(i for i in await self.observe() if i.revision_key == revision.key)
 
+    def _at_home(self, revision: Revision) -> Revision:
+        """With its directories made, so that data can be put there."""
+        self._homes.furnish(msgspec.structs.replace(revision, files={}))
+        return revision
+
+    async def reserve(self, service_id: str) -> str:
+        return f"{HOST}:{self._databases.reserve(service_id)}"
+
     async def observe(self, environment_id: str | None = None) -> tuple[Instance, ...]:
         states = await self._supervisor.states("app.")
         wanted = (s for s in states if environment_id in (None, s.labels.get("environment")))
         return tuple(_instance(state) for state in wanted if state.status in _STATES)
 
-    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> int:
+    async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
         """A repeat after the result is known only returns it; joining tells the log from its beginning.
 
         A run that was cancelled, or lost with the machine, is no result: it is run again.
         """
         self._homes.guard(revision)
         id = f"run.{key}"
+        output = self._homes.temporary(revision.service_id) / f"output.{key}.json"
         state = await self._supervisor.state(id)
         if state and state.status is Status.EXITED and state.exit_code is not None:
-            return state.exit_code
+            return Ran(exit_code=state.exit_code, output=read_output(output))
         if state and state.status not in LIVE:
             await self._supervisor.forget(id)
         self._homes.furnish(revision)
+        told = {**revision.environment, OUTPUT_FILE: str(output)}
+        revision = msgspec.structs.replace(revision, environment=told)
         try:
             await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
-            return await self._follow(id, log)
+            return Ran(exit_code=await self._follow(id, log), output=read_output(output))
         except BaseException:
             await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
             raise
@@ -120,6 +141,8 @@ class LocalEngine:
         state, spec = await self._supervisor.state(id), self._supervisor.spec(id)
         if state is None or spec is None or state.status is not Status.RUNNING:
             return "it is not running"
+        if kind := spec.labels.get("database"):
+            return await ping(kind, _endpoint(state), timeout)
         return await ask(_endpoint(state), spec, probe, timeout)
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
@@ -139,6 +162,7 @@ class LocalEngine:
         await asyncio.gather(*(self._supervisor.forget(state.id) for state in states))
         await asyncio.to_thread(self._homes.remove, service_id)
         self._accounts.free(service_id)
+        self._databases.forget(service_id)
 
     # -- starting
 
@@ -151,7 +175,11 @@ class LocalEngine:
             if known and known.status in LIVE:
                 return
             taken = {port for s in states.values() if s.status in LIVE and (port := _port(s))}
-            port = self._ports.take(taken, _port(known) if known else None)
+            if revision.database:
+                port = revision.database.port
+            else:
+                taken |= set(self._databases.reserved().values())
+                port = self._ports.take(taken, _port(known) if known else None)
         try:
             await self._supervisor.start(
                 self._spec(revision, id, revision.command, Restart.ALWAYS, index=index, port=port)
@@ -190,6 +218,7 @@ class LocalEngine:
                 "revision": revision.key,
                 "index": str(index),
                 "port": str(port or ""),
+                **({"database": revision.database.type} if revision.database else {}),
             },
         )
 

@@ -12,6 +12,7 @@ every step down is taken from an open folder and follows no link.
 import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -22,6 +23,7 @@ from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
 
 _REMEMBERED = 20
+_LARGEST_OUTPUT = 1024 * 1024
 
 
 class _Fence(msgspec.Struct, frozen=True):
@@ -152,3 +154,26 @@ def _replace(folder: int, name: str, content: bytes, uid: int | None) -> None:
         if uid is not None:
             os.fchown(file.fileno(), uid, uid)
     os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def read_output(path: Path) -> str:
+    """What a command left in a file of its own; "" when nothing. No link is followed, no device is read.
+
+    Raises StepFailed when it is too large or no text.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise StepFailed(f"the output file cannot be read: {error.strerror}") from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StepFailed("the output file is no file")
+        content = file.read(_LARGEST_OUTPUT + 1)
+    if len(content) > _LARGEST_OUTPUT:
+        raise StepFailed(f"the output file is larger than {_LARGEST_OUTPUT} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise StepFailed("the output file is not UTF-8 text") from None
