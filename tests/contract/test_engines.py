@@ -173,16 +173,16 @@ async def test_destroying_leaves_nothing_of_the_service_alone(rig: Rig, engine: 
 async def test_a_command_runs_once_under_its_key(rig: Rig, engine: Engine, kind: str, code: int) -> None:
     it, argv = getattr(rig, kind)(revision())
     first, repeated = Heard(), Heard()
-    assert await engine.run(it, argv, "web.1.release", first) == code
-    assert await engine.run(it, argv, "web.1.release", repeated) == code
-    assert await rig.reopened().run(it, argv, "web.1.release", repeated) == code
+    assert (await engine.run(it, argv, "web.1.release", first)).exit_code == code
+    assert (await engine.run(it, argv, "web.1.release", repeated)).exit_code == code
+    assert (await rig.reopened().run(it, argv, "web.1.release", repeated)).exit_code == code
     assert first and not repeated
 
 
 async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -> None:
     it, argv = rig.failing(revision())
     calls = [engine.run(it, argv, "web.1.release", Heard()) for engine in (engine, rig.reopened())]
-    assert await asyncio.gather(*calls) == [1, 1]
+    assert [ran.exit_code for ran in await asyncio.gather(*calls)] == [1, 1]
 
 
 async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
@@ -198,7 +198,7 @@ async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, eng
     with pytest.raises(asyncio.CancelledError):
         await call
     it, argv = rig.succeeding(revision())
-    assert await engine.run(it, argv, "web.1.release", Heard()) == 0
+    assert (await engine.run(it, argv, "web.1.release", Heard())).exit_code == 0
 
 
 async def test_a_command_is_no_instance(rig: Rig, engine: Engine) -> None:

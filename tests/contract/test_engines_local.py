@@ -44,7 +44,7 @@ async def printed(rig: LocalRig, it: Revision, *argv: str) -> list[str]:
     """What a command of the service prints."""
     heard = Heard()
     key = f"{it.key}.{uuid.uuid4().hex}"
-    assert await rig.engine.run(it, argv, key, heard) == 0, heard
+    assert (await rig.engine.run(it, argv, key, heard)).exit_code == 0, heard
     return heard[:-1]
 
 

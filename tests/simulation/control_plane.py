@@ -29,6 +29,14 @@ PATIENCE = 30.0
 ENDED = ("DEPLOYED", "STOPPED", "RESTARTED", "CANCELED", "DELETED", "READY")
 
 
+KINDS = ("applications", "containers", "databases", "jobs")
+
+
+def shown_states(statuses: dict[str, Any]) -> set[str]:
+    """The states of all services."""
+    return {s["state"] for kind in KINDS for s in statuses[kind]}
+
+
 class ControlPlane:
     """Database and simulated world stay; the worker can die and another one take over."""
 
@@ -115,6 +123,20 @@ class ControlPlane:
             await self.call("PUT", f"/deploymentStage/{await self.stage(environment, stage)}/service/{made}")
         return made
 
+    async def job(self, environment: str, name: str, script: str = "", **more: Any) -> str:
+        body = {
+            "name": name,
+            "source": {"docker": {"git_repository": {"url": f"https://example.org/{name}.git#{script}"}}},
+            "schedule": {"on_start": {"entrypoint": "run"}},
+            "healthchecks": {},
+            **more,
+        }
+        return str((await self.call("POST", f"/environment/{environment}/job", body, expect=201))["id"])
+
+    async def database_service(self, environment: str, name: str = "db", **more: Any) -> str:
+        body = {"name": name, "type": "POSTGRESQL", "version": "16", "mode": "CONTAINER", **more}
+        return str((await self.call("POST", f"/environment/{environment}/database", body, expect=201))["id"])
+
     async def stage(self, environment: str, name: str) -> str:
         stages = (await self.call("GET", f"/environment/{environment}/deploymentStage"))["results"]
         for stage in stages:
@@ -128,7 +150,7 @@ class ControlPlane:
         found = await self.call("GET", f"/environment/{environment}/statuses")
         own = found["environment"]
         self.seen |= {f"environment {own['state']}", f"environment {own['last_deployment_state']}"}
-        self.seen |= {s["state"] for s in found["applications"]}
+        self.seen |= shown_states(found)
         return dict(found)
 
     async def until(self, environment: str, *states: str) -> dict[str, Any]:
@@ -136,9 +158,8 @@ class ControlPlane:
         async with asyncio.timeout(PATIENCE):
             while True:
                 found = await self.statuses(environment)
-                shown = {s["state"] for s in found["applications"]}
                 own = found["environment"]
-                if {own["state"], own["last_deployment_state"], *shown} & set(states):
+                if {own["state"], own["last_deployment_state"], *shown_states(found)} & set(states):
                     return found
                 await asyncio.sleep(0.005)
 

@@ -11,7 +11,7 @@ import pytest
 from refloat.execution.crash import Moment
 from refloat.execution.worker import Worker
 from refloat.store.database import Reader, SqliteDatabase, Transaction
-from tests.simulation.control_plane import ControlPlane
+from tests.simulation.control_plane import KINDS, ControlPlane
 
 STEPS = ("build", "execute", "prepare", "ready", "switch", "verify", "drain", "stop")
 UNDO = ("revert", "discard")
@@ -79,10 +79,13 @@ async def _run_until_death(plane: ControlPlane, crash: DiesAt, environment: str)
 
 
 async def _prepared(folder: Path) -> tuple[ControlPlane, str]:
-    """Two stages: one service to replace and one to skip, then one to rebuild with a release command."""
+    """A database to recreate, a job, one service to replace and one to skip, then one to rebuild with a
+    release command."""
     plane = ControlPlane(folder)
     await plane.start()
     environment = await plane.environment()
+    database = await plane.database_service(environment, "recreated")
+    await plane.job(environment, "job")
     replaced = await plane.application(environment, "replaced", "boot_seconds=0.01", "first")
     await plane.application(environment, "skipped", "", "first")
     rebuilt = await plane.application(environment, "rebuilt", "release=ok", "second")
@@ -101,6 +104,7 @@ async def _prepared(folder: Path) -> tuple[ControlPlane, str]:
         "git_repository": {"url": "https://example.org/rebuilt.git#release=ok", "root_path": "/x"},
     }
     await plane.call("PUT", f"/application/{rebuilt}", edit)
+    await plane.call("PUT", f"/database/{database}", {"memory": 200})
     await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
     return plane, environment
 
@@ -114,7 +118,8 @@ async def _outcome(plane: ControlPlane, environment: str) -> dict[str, Any]:
     }
     journal = (await plane.call("GET", f"/refloat/environment/{environment}/journal"))["results"]
     return {
-        "states": sorted((names[s["id"]], s["state"]) for s in statuses["applications"]),
+        "states": sorted((names[s["id"]], s["state"]) for kind in KINDS for s in statuses[kind]),
+        "runs": sorted((names[key.partition(".")[0]], *key.split(".")[1:]) for key in plane.world.runs),
         "environment": (statuses["environment"]["state"], statuses["environment"]["deployment_status"]),
         "journal": sorted((names.get(s["service_id"], ""), s["step"], s["outcome"]) for s in journal),
         "routes": sorted((names[k], v[0].rpartition(".")[2]) for k, v in plane.world.routes.items()),

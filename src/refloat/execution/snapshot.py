@@ -158,7 +158,7 @@ def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], s
     digests = {
         name: sealer.digest(f"{found.mount_path or ''}\0{found.value}")
         for name, found in resolved.items()
-        if found.scope is not VariableScope.BUILT_IN
+        if found.scope is not VariableScope.BUILT_IN and not isinstance(service, Database)
     }
     return Wanted(
         service_id=service.id,
