@@ -125,11 +125,14 @@ class Document:
             self._defects[f"format: {made['format']} does not exist; not checked"] += 1
 
     def _read_discriminator(self, made: Json) -> None:
-        """The branch that the property names must fit, besides exactly one of all fitting."""
+        """The branch that the property names must fit. Others may fit too: a client looks at no other, and
+        some of them require nothing."""
         discriminator = made.pop("discriminator")
         mapping = discriminator.get("mapping", {})
         if not mapping or not ("oneOf" in made or "anyOf" in made):
             return
+        if "oneOf" in made:
+            made["anyOf"] = made.pop("oneOf")
         key = discriminator["propertyName"]
         made["allOf"] = [
             *made.get("allOf", []),

@@ -34,7 +34,7 @@ async def test_a_command_tells_its_output_while_it_runs(rig: LocalRig) -> None:
 
     await until(waiting)
     (rig.node_dir / "services/web/home/go").touch()
-    assert await call == 0
+    assert (await call).exit_code == 0
     assert heard[:2] == ["waiting", "went"]
 
 

@@ -60,8 +60,11 @@ class StepLog:
 
 
 def redact(line: str, secrets: Iterable[str]) -> str:
-    """The line without the values of secrets; very short ones would only cut words apart."""
-    for secret in secrets:
+    """The line without the values of secrets; very short ones would only cut words apart.
+
+    The longest first: a URL with a password in it is a secret as a whole.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             line = line.replace(secret, REDACTED)
     return line
