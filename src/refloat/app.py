@@ -30,7 +30,7 @@ from refloat.execution.platform import Platform
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.worker import Worker
 from refloat.routers.caddy import CaddyRouter
-from refloat.settings import Settings
+from refloat.settings import Settings, check_isolation
 from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
@@ -129,6 +129,7 @@ def configure_logging() -> None:
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     configure_logging()
+    check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)
     lock = occupy(settings.data_dir)
     bound = listener(settings)

@@ -81,6 +81,8 @@ def test_later_commands_of_any_shell_find_the_server(machine: Machine, app: Path
     assert "web" in machine("status", "web")
     assert machine("token").strip() == (machine.data / "admin.token").read_text().strip()
     assert f"nothing changed: {app.name}" in machine("up", cwd=app) + machine("up", cwd=app)
+    doctor = machine("doctor")
+    assert "runs as process" in doctor and f"serves port {machine.http_port}" in doctor
     machine("down")
     assert not file.exists()
 

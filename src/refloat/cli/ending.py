@@ -94,16 +94,22 @@ def end_server(settings: Settings) -> int | None:
 
 def _refuse_managed(pid: int) -> None:
     """A server that systemd keeps would be started again at once."""
+    if scope := kept_by_systemd(pid):
+        raise Problem(
+            f"the server (process {pid}) is kept running by systemd as {UNIT}",
+            hint=f"take it out first: refloat service uninstall{' --user' if scope == 'user' else ''}",
+        )
+
+
+def kept_by_systemd(pid: int) -> str:
+    """`system` or `user` when the process is the one of our unit; "" when it is not."""
     try:
         groups = Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
-        return
-    if f"/{UNIT}" in groups:
-        user = " --user" if "/user.slice/" in groups else ""
-        raise Problem(
-            f"the server (process {pid}) is kept running by systemd as {UNIT}",
-            hint=f"take it out first: refloat service uninstall{user}",
-        )
+        return ""
+    if f"/{UNIT}" not in groups:
+        return ""
+    return "user" if "/user.slice/" in groups else "system"
 
 
 def end_processes(settings: Settings) -> list[str]:

@@ -14,7 +14,9 @@ from refloat.cli.problems import Exit, Problem
 _WHERE = {
     "up": "up",
     "down": "down",
+    "doctor": "doctor",
     "serve": "serve",
+    "service": "service",
     "status": "show",
     "plan": "show",
     "history": "show",
