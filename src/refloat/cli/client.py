@@ -9,7 +9,7 @@ import httpx
 
 from refloat import __version__
 from refloat.cli import context
-from refloat.cli.problems import Problem, Unreachable
+from refloat.cli.problems import Missing, Problem, Unreachable
 
 Json = dict[str, Any]
 _BUSY = (502, 503, 504)
@@ -82,7 +82,7 @@ def _check(answer: httpx.Response, url: str) -> None:
         raise Unreachable(f"{url} answers {answer.status_code}", hint=error_words(answer)[0])
     if answer.status_code >= 300:
         message, hint = error_words(answer)
-        raise Problem(message, hint=hint)
+        raise (Missing if answer.status_code == 404 else Problem)(message, hint=hint)
 
 
 def error_words(answer: httpx.Response) -> tuple[str, str]:

@@ -26,6 +26,7 @@ _WHERE = {
     "stop": "act",
     "restart": "act",
     "cancel": "act",
+    "env": "env",
     "var": "variables",
     "secret": "variables",
     "token": "tokens",
