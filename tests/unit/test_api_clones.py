@@ -52,6 +52,28 @@ async def test_services_are_equal_but_for_their_ids_and_never_deployed(api: Api)
     assert (status["state"], status["deployment_status"]) == ("READY", "NEVER_DEPLOYED")
 
 
+async def test_services_of_every_kind_are_copied_and_a_database_gets_a_password_of_its_own(api: Api) -> None:
+    registry = {"name": "hub", "kind": "DOCKER_HUB", "url": "https://docker.io", "config": {}}
+    made = await api("POST", f"/organization/{api.organization}/containerRegistry", registry)
+    path = f"/environment/{api.environment}"
+    image = {"registry_id": made["id"], "image_name": "nginx", "tag": "1"}
+    await api("POST", f"{path}/container", {"name": "cache", "healthchecks": {}, **image})
+    job = {"name": "job", "healthchecks": {}, "source": {"image": image}, "schedule": {"on_start": {}}}
+    await api("POST", f"{path}/job", job)
+    kind = {"type": "POSTGRESQL", "version": "15", "mode": "CONTAINER"}
+    await api("POST", f"{path}/database", {"name": "db", **kind})
+    copy = await cloned(api)
+    before = {s["name"]: s for s in await api.results(f"{path}/services")}
+    after = {s["name"]: s for s in await api.results(f"/environment/{copy['id']}/services")}
+    assert after.keys() == before.keys() == {"cache", "job", "db"}
+    assert {s["id"] for s in after.values()}.isdisjoint({s["id"] for s in before.values()})
+    words = [
+        (await api("GET", f"/database/{s['db']['id']}/masterCredentials"))["password"]
+        for s in (before, after)
+    ]
+    assert words[0] != words[1]
+
+
 async def test_stages_keep_their_order_their_services_and_who_is_skipped(api: Api) -> None:
     web = await api.make_application("web")
     path = f"/environment/{api.environment}/deploymentStage"

@@ -1,4 +1,4 @@
-"""Which commit an application is pinned to, and which its branch has."""
+"""Which commit a service is pinned to, and which its branch has."""
 
 from typing import Any
 
@@ -10,34 +10,42 @@ from refloat.cli.problems import Problem
 _SHORT = 12
 
 
-def commits(server: Client, application: Json) -> list[Json]:
-    """The last commits of the application's branch, newest first."""
-    return list(server.get(f"/application/{application['id']}/commit")["results"])
+def commits(server: Client, service: Json) -> list[Json]:
+    """The last commits of the service's branch, newest first."""
+    return list(server.get(f"/{service['service_type'].lower()}/{service['id']}/commit")["results"])
 
 
 def deploy_body(server: Client, services: list[Json], commit: str | None) -> Json:
-    """The body of `service/deploy`: applications with their commits, the others as they are configured."""
+    """The body of `service/deploy`: what is built with its commit, the others as they are configured."""
     if commit and len(services) != 1:
         raise click.UsageError("--commit is for one service: name it after the environment")
     body: dict[str, list[Any]] = {}
     for service in services:
         kind = service["service_type"].lower()
-        if kind == "application":
-            version = _chosen(server, service, commit)
-            entry: Any = {"application_id": service["id"], "git_commit_id": version}
-        elif commit:
-            raise Problem(f"{service['name']} is a {kind}, which has no commit", hint="leave --commit out")
-        else:
-            entry = service["id"] if kind == "database" else {"id": service["id"]}
-        body.setdefault(f"{kind}s", []).append(entry)
+        body.setdefault(f"{kind}s", []).append(_entry(server, service, kind, commit))
     return body
 
 
-def _chosen(server: Client, application: Json, commit: str | None) -> str:
+def _entry(server: Client, service: Json, kind: str, commit: str | None) -> Any:
+    built = is_built(service)
+    if commit and not built:
+        raise Problem(f"{service['name']} is a {kind} without a commit", hint="leave --commit out")
+    if kind == "database":
+        return service["id"]
+    version = {"git_commit_id": _chosen(server, service, commit)} if built else {}
+    return {"application_id" if kind == "application" else "id": service["id"], **version}
+
+
+def is_built(service: Json) -> bool:
+    """Whether it is built from git: an application, or a job that has no image."""
+    return "git_repository" in service or bool((service.get("source") or {}).get("docker"))
+
+
+def _chosen(server: Client, service: Json, commit: str | None) -> str:
     """The full id where the last commits tell it; else what was given, for the server to judge."""
     if commit and len(commit) == 40:
         return commit
-    known = [str(it["git_commit_id"]) for it in commits(server, application)]
+    known = [str(it["git_commit_id"]) for it in commits(server, service)]
     if not commit:
         return known[0]
     found = [it for it in known if it.startswith(commit.lower())]

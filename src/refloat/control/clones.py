@@ -13,6 +13,7 @@ import msgspec
 
 from refloat.control.context import Context
 from refloat.control.organizations import checked_name
+from refloat.control.services import new_password
 from refloat.domain.deployment import Principal
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import short
@@ -30,7 +31,7 @@ from refloat.store import resources as store
 from refloat.store.database import Transaction
 
 R = TypeVar("R", bound=Resource)
-_BUILT_IN = re.compile(r"(QOVERY_[A-Z]+_Z)([0-9A-F]{8})(?=_)")
+_BUILT_IN = re.compile(r"(QOVERY_[A-Z_]+_Z)([0-9A-F]{8})(?=_)")
 _REFERENCE = re.compile(r"\{\{[^{}]*\}\}")
 
 
@@ -86,12 +87,14 @@ class _Copy:
         return made
 
     async def service(self, service: Service, environment_id: str) -> None:
-        """Its ports, storages and whatever else of it has an id get new ones."""
-        parts = {
+        """Its ports, storages and whatever else of it has an id get new ones, a database its own password."""
+        parts: dict[str, Any] = {
             field: tuple(self._renewed(item) for item in value)
             for field, value in msgspec.structs.asdict(service).items()
             if isinstance(value, tuple)
         }
+        if isinstance(service, Database):
+            parts["sealed_password"] = new_password(self._context)
         await self.of(service, parent=environment_id, stage_id=self._ids[service.stage_id], **parts)
 
     def _renewed(self, item: Any) -> Any:

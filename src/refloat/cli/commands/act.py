@@ -111,6 +111,8 @@ def restart(
     server = client()
     found = find_environment(server, environment)
     chosen = find_services(server, found, services)
+    if not services:  # a job has nothing that could be restarted
+        chosen = [it for it in chosen if it["service_type"] != "JOB"]
     server.post(f"/environment/{found['id']}/service/restart-service", ids_body(chosen))
     return accepted(server, found, watch=watch, timeout=timeout, as_json=as_json)
 
