@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 import socket
@@ -31,7 +30,7 @@ from refloat.execution.platform import Platform
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.worker import Worker
 from refloat.routers.caddy import CaddyRouter
-from refloat.settings import Settings
+from refloat.settings import Settings, check_isolation
 from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
@@ -40,6 +39,7 @@ from refloat.store.database import Database, SqliteDatabase
 from refloat.store.schema import migrate
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.supervisor.accounts import Accounts
+from refloat.supervisor.occupancy import occupy
 from refloat.supervisor.processes import LocalSupervisor
 
 log = structlog.get_logger()
@@ -70,19 +70,6 @@ def _admin_token(path: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(token + "\n")
     return token
-
-
-def lock_data_dir(data_dir: Path) -> int:
-    """Hold the data directory for this process's life; Unavailable when another server does."""
-    descriptor = os.open(data_dir / "refloat.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Unavailable(
-            f"another server runs on {data_dir}", hint="stop it, or choose another REFLOAT_DATA_DIR"
-        ) from None
-    return descriptor
 
 
 def database_path(settings: Settings) -> Path:
@@ -142,8 +129,9 @@ def configure_logging() -> None:
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     configure_logging()
+    check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)
-    lock = lock_data_dir(settings.data_dir)
+    lock = occupy(settings.data_dir)
     bound = listener(settings)
     migrate(database_path(settings))
     database = SqliteDatabase(database_path(settings))

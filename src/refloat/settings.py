@@ -36,6 +36,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     local_sources: bool = True
     """`REFLOAT_LOCAL_SOURCES` (true or false): whether `file://`, local paths and private addresses
     may be git sources. Default: true while the API listens on loopback only."""
+    allow_unisolated: bool = False
+    """`REFLOAT_ALLOW_UNISOLATED` (true or false): whether a server without root may listen beyond
+    loopback. Its applications run as its own user: whoever takes one over has its keys too."""
     drain_seconds: float = 30.0
     """`REFLOAT_DRAIN_SECONDS`: how long requests in flight may keep an old revision, in seconds."""
     hold_seconds: float = 2.0
@@ -71,11 +74,31 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         database_url=_database_url(environ),
         admin_token=environ.get("REFLOAT_ADMIN_TOKEN") or "",
         local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK),
+        allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
         drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
         caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
     )
+
+
+def exposure(settings: Settings) -> str:
+    """Which setting makes this server reachable from other machines; "" when none does."""
+    if settings.host not in LOOPBACK:
+        return f"REFLOAT_HOST is {settings.host!r}"
+    if settings.domain != "localhost" and not settings.domain.endswith(".localhost"):
+        return f"REFLOAT_DOMAIN is {settings.domain!r}, for which the edge listens on every address"
+    return ""
+
+
+def check_isolation(settings: Settings, *, as_root: bool) -> None:
+    """Raises SettingError for a server that others reach and whose applications are not kept apart."""
+    reachable = exposure(settings)
+    if reachable and not as_root and not settings.allow_unisolated:
+        raise SettingError(
+            f"{reachable}, but without root the applications run as the server's own user and can read its"
+            " keys; run it as root, leave the setting out, or set REFLOAT_ALLOW_UNISOLATED=true"
+        )
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -30,7 +30,9 @@ class Shell:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        process = subprocess.Popen([_REFLOAT, *words], env=self.environ, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(
+            [_REFLOAT, *words], env=self.environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
         self._started.append(process)
         return process
 
@@ -49,10 +51,10 @@ class Shell:
                 process.kill()
                 process.communicate()
 
-    def __call__(self, *words: str, expect: int = 0) -> str:
+    def __call__(self, *words: str, expect: int = 0, stdin: str = "") -> str:
         """What it prints; on stderr if it is to fail before it prints anything else."""
         process = self.start(*words)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(stdin, timeout=90)
         assert process.returncode == expect, out + err
         assert "\x1b" not in out + err and "Traceback" not in err
         return out or err

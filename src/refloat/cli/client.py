@@ -4,74 +4,47 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import httpx
 
 from refloat import __version__
-from refloat.cli.problems import Exit, Problem, Unreachable
-from refloat.settings import LOOPBACK, SettingError, Settings, load
+from refloat.cli import context
+from refloat.cli.problems import Missing, Problem, Unreachable
 
 Json = dict[str, Any]
 _BUSY = (502, 503, 504)
 """Answers of a server, or of a proxy before it, that is starting or going away."""
 
 
-def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that the server of this shell would have."""
-    try:
-        return load(environ)
-    except SettingError as error:
-        raise Problem(str(error), hint="correct the variable, or unset it") from None
-
-
-def admin_token(environ: Mapping[str, str]) -> str:
-    """The admin token of the installation whose data directory this shell's settings mean."""
-    settings = read_settings(environ)
-    if settings.admin_token:
-        return settings.admin_token
-    path = settings.data_dir / "admin.token"
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise Problem(
-            f"the admin token cannot be read from {path}: {error.strerror}",
-            hint="set REFLOAT_TOKEN, or REFLOAT_DATA_DIR to the server's data directory",
-        ) from None
-
-
-def server_url(environ: Mapping[str, str]) -> str:
-    """Where the API is: `REFLOAT_URL`, else this machine at the server's port."""
-    url = environ.get("REFLOAT_URL") or f"http://127.0.0.1:{read_settings(environ).port}"
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise Problem(
-            f"REFLOAT_URL is {url!r}", hint="use the form http://host:port or https://host", code=Exit.USAGE
-        )
-    return url.rstrip("/")
-
-
 class Client:
     """Calls of the API. An error answer becomes a Problem, silence becomes Unreachable."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, timeout: float = 30) -> None:
         self.url = url
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Token {token}", "User-Agent": f"refloat-cli/{__version__}"},
-            timeout=30,
-            trust_env=urlsplit(url).hostname not in LOOPBACK,  # no proxy leads back to this machine
+            timeout=timeout,
+            trust_env=not context.is_loopback(url),  # no proxy leads back to this machine
         )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Client":
         """The server and the token that this shell means."""
-        return cls(server_url(environ), environ.get("REFLOAT_TOKEN") or admin_token(environ))
+        meant = context.with_remembered(environ)
+        return cls(context.server_url(meant), context.token(meant))
 
     def get(self, path: str, **query: str | int) -> Any:
         return self._call("GET", path, query, None)
 
     def post(self, path: str, body: Json | None = None, query: Mapping[str, Any] | None = None) -> Any:
         return self._call("POST", path, query or {}, body)
+
+    def put(self, path: str, body: Json) -> Any:
+        return self._call("PUT", path, {}, body)
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path, {}, None)
 
     def _call(self, method: str, path: str, query: Mapping[str, Any], body: Json | None) -> Any:
         try:
@@ -100,7 +73,7 @@ class Client:
     def _unreachable(self, error: Exception) -> NoReturn:
         raise Unreachable(
             f"{self.url} does not answer: {str(error) or type(error).__name__}",
-            hint="is the server running (refloat serve)? Another address is set by REFLOAT_URL",
+            hint="is the server running? `refloat up` starts one; another address is set by REFLOAT_URL",
         ) from None
 
 
@@ -109,7 +82,7 @@ def _check(answer: httpx.Response, url: str) -> None:
         raise Unreachable(f"{url} answers {answer.status_code}", hint=error_words(answer)[0])
     if answer.status_code >= 300:
         message, hint = error_words(answer)
-        raise Problem(message, hint=hint)
+        raise (Missing if answer.status_code == 404 else Problem)(message, hint=hint)
 
 
 def error_words(answer: httpx.Response) -> tuple[str, str]:

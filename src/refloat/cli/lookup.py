@@ -1,7 +1,7 @@
-"""From what a person types to the environment they mean."""
+"""From what a person types to the thing they mean."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Problem
@@ -9,26 +9,96 @@ from refloat.cli.problems import Problem
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
+class Place:
+    """An environment with the names of what it is in."""
+
+    def __init__(self, organization: Json, project: Json, environment: Json) -> None:
+        self.organization, self.project, self.environment = organization, project, environment
+
+    @property
+    def path(self) -> str:
+        return "/".join(it["name"] for it in (self.organization, self.project, self.environment))
+
+
 def find_environment(client: Client, name: str) -> Json:
-    """The environment with this id, or else the only one with this name."""
+    """The environment with this id, or else the only one with this name, which may be `project/name`."""
     if _ID.fullmatch(name):
         return dict(client.get(f"/environment/{name}"))
-    known = list(_environments(client))
-    found = [(place, it) for place, it in known if it["name"] == name]
+    known = list(places(client))
+    found = [it for it in known if it.environment["name"] == name or it.path.endswith(f"/{name}")]
     if len(found) == 1:
-        return found[0][1]
+        return found[0].environment
     if found:
         raise Problem(f"{name!r} means {len(found)} environments: {_listed(found)}", hint="use the id")
-    hint = f"there is {_listed(known)}" if known else "there is no environment yet"
+    hint = (
+        f"there is {_listed(known)}" if known else "there is no environment yet: make one with `refloat up`"
+    )
     raise Problem(f"no environment {name!r}", hint=hint)
 
 
-def _environments(client: Client) -> Iterator[tuple[str, Json]]:
+def places(client: Client) -> Iterator[Place]:
+    """Every environment that this token reaches."""
     for organization in client.get("/organization")["results"]:
         for project in client.get(f"/organization/{organization['id']}/project")["results"]:
             for environment in client.get(f"/project/{project['id']}/environment")["results"]:
-                yield f"{organization['name']}/{project['name']}/{environment['name']}", environment
+                yield Place(organization, project, environment)
 
 
-def _listed(places: list[tuple[str, Json]]) -> str:
-    return ", ".join(f"{place} ({environment['id']})" for place, environment in places)
+def find_services(client: Client, environment: Json, names: Sequence[str] = ()) -> list[Json]:
+    """The services with these names or ids; all that are not skipped when none is named."""
+    path = f"/environment/{environment['id']}"
+    known = list(client.get(f"{path}/services")["results"])
+    if not names:
+        stages = client.get(f"{path}/deploymentStage")["results"]
+        skipped = {s["service_id"] for stage in stages for s in stage["services"] if s["is_skipped"]}
+        found = [it for it in known if it["id"] not in skipped]
+        if not found:
+            raise Problem(f"{environment['name']} has no service", hint="add one, or un-skip one")
+        return found
+    return [_one_of(known, name, environment) for name in dict.fromkeys(names)]
+
+
+def _one_of(known: list[Json], name: str, environment: Json) -> Json:
+    for service in known:
+        if name.lower() in (service["id"], service["name"].lower()):
+            return service
+    there = ", ".join(it["name"] for it in known)
+    hint = f"there is {there}" if known else "it has no services yet"
+    raise Problem(f"{environment['name']} has no service {name!r}", hint=hint)
+
+
+def ids_body(services: Sequence[Json]) -> Json:
+    """How an action names services: a list of ids for each kind."""
+    body: Json = {}
+    for service in services:
+        body.setdefault(f"{service['service_type'].lower()}_ids", []).append(service["id"])
+    return body
+
+
+def find_project(client: Client, name: str) -> Json:
+    """The project with this id, or else the only one with this name."""
+    projects = [
+        project
+        for organization in client.get("/organization")["results"]
+        for project in client.get(f"/organization/{organization['id']}/project")["results"]
+    ]
+    found = [it for it in projects if name in (it["id"], it["name"])]
+    if len(found) == 1:
+        return dict(found[0])
+    there = ", ".join(f"{it['name']} ({it['id']})" for it in projects)
+    if found:
+        raise Problem(f"{name!r} means {len(found)} projects: {there}", hint="use the id")
+    raise Problem(f"no project {name!r}", hint=f"there is {there}" if projects else "there is no project yet")
+
+
+def find_cluster(client: Client, organization_id: str, name: str) -> Json:
+    """The cluster of the organization with this id or name."""
+    clusters = client.get(f"/organization/{organization_id}/cluster")["results"]
+    for cluster in clusters:
+        if name in (cluster["id"], cluster["name"]):
+            return dict(cluster)
+    raise Problem(f"no cluster {name!r}", hint=f"there is {', '.join(it['name'] for it in clusters)}")
+
+
+def _listed(found: list[Place]) -> str:
+    return ", ".join(f"{it.path} ({it.environment['id']})" for it in found)

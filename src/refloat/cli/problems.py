@@ -33,3 +33,7 @@ class Unreachable(Problem):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, code=Exit.UNREACHABLE)
+
+
+class Missing(Problem):
+    """The server knows no such thing; after a delete that is what was wanted."""

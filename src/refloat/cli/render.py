@@ -40,15 +40,15 @@ def seconds(value: float | None) -> str:
     return f"{minutes}m{rest:02d}s"
 
 
-def plan(body: Json, environment: str) -> str:
-    """The plan as a table, stage by stage, and how to have exactly this done."""
+def plan(body: Json, environment: str, action: str = "redeploy") -> str:
+    """The plan as a table, stage by stage, and how to have exactly this done where that can be asked for."""
     rows = [["STAGE", "SERVICE", "CHANGE", "CAUSES", "INTERRUPTION", "EXPECTED"]]
     for stage in body["stages"]:
         rows += [_planned(stage["name"], service) for service in stage["services"]]
     lines = [table(rows)] if len(rows) > 1 else ["nothing to do: no service is part of this plan"]
     lines += [f"left alone: {it['name']} ({it['reason']})" for it in body["omitted"]]
     lines += [f"plan {body['hash']}"]
-    if len(rows) > 1:
+    if len(rows) > 1 and action == "redeploy":
         lines += [f"do exactly this: refloat redeploy {environment} --plan {body['hash']} --watch"]
     return "\n".join(lines)
 
@@ -91,6 +91,27 @@ def _service_row(stage: str, service: Json, names: dict[str, str], urls: dict[st
         state(service["service_deployment_status"]),
         urls.get(service_id, "-"),
     ]
+
+
+def history(items: Sequence[Json], environment: str) -> str:
+    """Deployments, one a line, and why they failed."""
+    if not items:
+        return f"{environment} was never deployed"
+    rows = [["NUMBER", "BEGAN (UTC)", "ACTION", "STATE", "TOOK", "BY", "REASON"]]
+    for item in items:
+        by = item["auditing_data"]
+        rows.append(
+            [
+                item["identifier"]["execution_id"].rpartition("-")[2],
+                by["created_at"][:19].replace("T", " "),
+                str(item["trigger_action"]),
+                state(str(item["status"])),
+                item["total_duration"].removeprefix("PT").lower(),
+                str(by["triggered_by"]),
+                diagnosis(item) if item["action_status"] == "ERROR" else str(item["reason"] or ""),
+            ]
+        )
+    return table(rows)
 
 
 def log_line(line: Json) -> str:

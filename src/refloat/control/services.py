@@ -142,13 +142,18 @@ def _first(context: Context, kind: type[Service], body: ServiceInput) -> Fields:
     """What a new service has that no later edit gives it."""
     if kind is not Database or not isinstance(body, DatabaseInput):
         return {}
-    password = base64.urlsafe_b64encode(context.entropy(24)).decode().replace("-", "a").replace("_", "b")
     return {
         "type": body.type,
         "mode": body.mode,
         "memory": _DATABASE_MEMORY[str(body.type)],
-        "sealed_password": context.sealer.seal(password),
+        "sealed_password": new_password(context),
     }
+
+
+def new_password(context: Context) -> str:
+    """A password for a new database, sealed; only letters and digits, so that no URL has to quote it."""
+    password = base64.urlsafe_b64encode(context.entropy(24)).decode().replace("-", "a").replace("_", "b")
+    return context.sealer.seal(password)
 
 
 def _changes(context: Context, current: Service | None, body: ServiceInput) -> Fields:

@@ -74,9 +74,16 @@ class Cgroups:
             if self._v2 or (parent.parent / "cgroup.procs").exists():
                 parent.mkdir(exist_ok=True)
                 self._delegate(parent)
-                (parent / name).mkdir(exist_ok=True)
+                (parent / name).mkdir(parents=True, exist_ok=True)  # another node may just have left
                 made[kind] = parent / name
         return made
+
+    def leave(self) -> None:
+        """Remove what is left of this node's groups, and the folder of all nodes when this was the last."""
+        for parent in dict.fromkeys(self._root if self._v2 else self._root / kind for kind in _V1):
+            for group in (*(parent / "refloat").glob(f"{self._node}.*"), parent / "refloat"):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
 
     def _delegate(self, parent: Path) -> None:
         if self._v2:

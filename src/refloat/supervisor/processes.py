@@ -74,6 +74,11 @@ class LocalSupervisor:
         self._turns: dict[str, asyncio.Lock] = {}
 
     @property
+    def node(self) -> str:
+        """What processes and control groups of this node are marked with."""
+        return self._node
+
+    @property
     def limiting(self) -> bool:
         """Whether the limits of a spec are enforced here."""
         return self._cgroups.limiting
@@ -121,6 +126,10 @@ class LocalSupervisor:
         async with self._turn(id):
             await to_the_end(asyncio.to_thread(shutil.rmtree, self._folder(id), ignore_errors=True))
         self._turns.pop(id, None)
+
+    def leave(self) -> None:
+        """Remove what this node keeps outside its directory; for when nothing of it runs any more."""
+        self._cgroups.leave()
 
     def log(self, id: str, tail: int) -> tuple[LogLine, ...]:
         return logs.tail(self._folder(id) / "log", tail)

@@ -1,5 +1,6 @@
 """All routes, grouped by noun."""
 
+from refloat.api.routes.clones import ROUTES as CLONES
 from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
@@ -15,6 +16,7 @@ ROUTES = (
     *ORGANIZATIONS,
     *REGISTRIES,
     *ENVIRONMENTS,
+    *CLONES,
     *SERVICES,
     *DATABASES,
     *VARIABLES,

@@ -34,7 +34,8 @@ class PlaceInput(msgspec.Struct, kw_only=True):
     is_skipped: bool = False
 
 
-async def _body(call: Call, environment: Environment) -> Body:
+async def environment_body(call: Call, environment: Environment) -> Body:
+    """As published, with the names of what it belongs to."""
     project = await store.get(call.read, Project, environment.parent)
     cluster = await store.get(call.read, Cluster, environment.cluster_id)
     return shapes.environment(environment, project.parent, cluster)
@@ -52,7 +53,7 @@ async def create_environment(request: Http, project_id: Id, data: JSONBody[Creat
     made = await organizations.create_environment(
         call.context, call.principal, project, data.name, mode, cluster
     )
-    return await _body(call, made)
+    return await environment_body(call, made)
 
 
 @get("/project/{project_id:str}/environment")
@@ -60,13 +61,13 @@ async def list_environments(request: Http, project_id: Id) -> Body:
     call = Call(request)
     project = await call.reach(Project, project_id)
     found = await store.children(call.read, Environment, project.id)
-    return shapes.listed([await _body(call, e) for e in found])
+    return shapes.listed([await environment_body(call, e) for e in found])
 
 
 @get("/environment/{environment_id:str}")
 async def get_environment(request: Http, environment_id: Id) -> Body:
     call = Call(request)
-    return await _body(call, await call.reach(Environment, environment_id))
+    return await environment_body(call, await call.reach(Environment, environment_id))
 
 
 @put("/environment/{environment_id:str}")
@@ -80,7 +81,7 @@ async def edit_environment(request: Http, environment_id: Id, data: JSONBody[Edi
         **({"name": organizations.checked_name(data.name)} if data.name is not None else {}),
         **({"mode": data.mode} if data.mode else {}),
     )
-    return await _body(call, edited)
+    return await environment_body(call, edited)
 
 
 async def _stages(call: Call, environment_id: str) -> Body:

@@ -1,0 +1,121 @@
+"""The one application that `refloat up` keeps: found by its name or made, and deployed at a commit."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from refloat.cli.client import Client, Json
+from refloat.cli.problems import Problem
+from refloat.cli.scope import Scope
+
+PROJECT = "local"
+_PORT = 8000
+"""What the declared port is called; the process is told its real one as $PORT."""
+_SCP = re.compile(r"[\w.-]+@[\w.-]+:.+|[\w-]+(\.[\w-]+)+:[^/\\].*")
+
+
+def is_git_url(source: str) -> bool:
+    """Whether this is the address of a repository and not a folder of this machine."""
+    return "://" in source or (bool(_SCP.fullmatch(source)) and not Path(source).exists())
+
+
+def name_of(source: str) -> str:
+    """What an application from this address is called."""
+    path = urlsplit(source).path if "://" in source else source.rpartition(":")[2]
+    return path.rstrip("/").removesuffix(".git").rpartition("/")[2] or "application"
+
+
+class Application:
+    """An application of an environment of the project `local`."""
+
+    def __init__(self, client: Client, environment: Json, body: Json, *, made: bool, alone: bool) -> None:
+        self._client = client
+        self.environment = environment
+        self.body = body
+        self._made = made
+        self._alone = alone
+
+    @classmethod
+    def find_or_make(
+        cls, client: Client, environment: str, name: str, url: str, branch: str | None
+    ) -> "Application":
+        """Refuses an application of this name that comes from elsewhere: it is not replaced by accident."""
+        project = _project(client)
+        there, new = _environment(client, project, environment)
+        for known in client.get(f"/environment/{there['id']}/services")["results"]:
+            if known["name"].lower() == name.lower():
+                _check_origin(known, url, there)
+                return cls(client, there, known, made=False, alone=False)
+        body = client.post(f"/environment/{there['id']}/application", _request(name, url, branch))
+        return cls(client, there, body, made=True, alone=new)
+
+    def withdraw(self) -> None:
+        """Undo what was made for a source that turned out not to be there."""
+        if self._made:
+            self._client.delete(f"/application/{self.body['id']}")
+        if self._alone:
+            self._client.delete(f"/environment/{self.environment['id']}")
+
+    def head(self) -> str:
+        """The newest commit of the branch."""
+        commits = self._client.get(f"/application/{self.body['id']}/commit")["results"]
+        return str(commits[0]["git_commit_id"])
+
+    def set_variables(self, values: Mapping[str, str]) -> None:
+        scope = Scope(self._client, self.body, "APPLICATION")
+        for key, value in values.items():
+            scope.set(key, value)
+
+    def is_current(self, commit: str) -> bool:
+        """Whether this commit runs with the configuration there is, and nothing else is under way."""
+        if self.body["git_repository"].get("deployed_commit_id") != commit:
+            return False
+        status = self._client.get(f"/application/{self.body['id']}/status")
+        deployed = status["state"] in ("DEPLOYED", "RESTARTED")
+        return deployed and status["service_deployment_status"] == "UP_TO_DATE"
+
+    def deploy(self, commit: str) -> Json:
+        """Ask for this commit; the environment's status with the deployment's id."""
+        body = {"applications": [{"application_id": self.body["id"], "git_commit_id": commit}]}
+        return dict(self._client.post(f"/environment/{self.environment['id']}/service/deploy", body))
+
+    def addresses(self) -> tuple[str, str]:
+        """The public URL and the one of this machine alone; "" for each that there is not."""
+        for link in self._client.get(f"/application/{self.body['id']}/link")["results"]:
+            internal = link.get("refloat_internal")
+            return str(link["url"]), f"http://{internal}" if internal else ""
+        return "", ""
+
+
+def _request(name: str, url: str, branch: str | None) -> Json:
+    source = {"url": url, **({"branch": branch} if branch else {})}
+    port = {"internal_port": _PORT, "publicly_accessible": True, "protocol": "HTTP", "is_default": True}
+    return {"name": name, "git_repository": source, "ports": [port], "healthchecks": {}}
+
+
+def _project(client: Client) -> Json:
+    organizations = client.get("/organization")["results"]
+    if not organizations:
+        raise Problem("this token reaches no organization", hint="use a token of the server's administrator")
+    path = f"/organization/{organizations[0]['id']}/project"
+    found = [it for it in client.get(path)["results"] if it["name"].lower() == PROJECT]
+    return dict(found[0] if found else client.post(path, {"name": PROJECT}))
+
+
+def _environment(client: Client, project: Json, name: str) -> tuple[Json, bool]:
+    path = f"/project/{project['id']}/environment"
+    for known in client.get(path)["results"]:
+        if known["name"].lower() == name.lower():
+            return known, False
+    return client.post(path, {"name": name}), True
+
+
+def _check_origin(known: Json, url: str, environment: Json) -> None:
+    source = known.get("git_repository") or {}
+    if source.get("url") != url:
+        raise Problem(
+            f"the environment {environment['name']} has a service {known['name']!r} already,"
+            f" from {source.get('url') or 'another kind of source'}",
+            hint="choose another name by --name or --environment",
+        )

@@ -1,0 +1,64 @@
+"""`refloat logs`: the log of a deployment, once or to its end."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refloat.cli.options import (
+    as_json_option,
+    check_timeout,
+    client,
+    environment_argument,
+    print_json,
+    timeout_option,
+)
+from refloat.cli.problems import Exit, Problem
+
+if TYPE_CHECKING:
+    from refloat.cli.client import Client
+
+
+@click.command()
+@environment_argument
+@click.option(
+    "--follow", is_flag=True, help="Go on to the deployment's end; the exit code says how it ended."
+)
+@click.option(
+    "--version", metavar="ID", help="A deployment's request id or execution id. Default: the last one."
+)
+@timeout_option
+@as_json_option
+def logs(environment: str, follow: bool, version: str | None, timeout: float | None, as_json: bool) -> int:
+    """Print the log of a deployment."""
+    from refloat.cli import render
+    from refloat.cli.lookup import find_environment
+
+    check_timeout(timeout, follows=follow, option="--follow")
+    server = client()
+    found = find_environment(server, environment)
+    query = {"version": version} if version else {}
+    if follow:
+        return _follow(server, found, query, timeout, as_json)
+    lines = server.get(f"/environment/{found['id']}/logs", **query)
+    for line in lines if not as_json else ():
+        click.echo(render.log_line(line))
+    if as_json:
+        print_json(lines)
+    return Exit.DONE
+
+
+def _follow(
+    server: "Client", environment: dict[str, Any], query: dict[str, str], timeout: float | None, as_json: bool
+) -> int:
+    from refloat.cli.watch import Watch
+
+    journal = server.get(f"/refloat/environment/{environment['id']}/journal", **query)
+    deployment_id = journal["deployment_request_id"]
+    if deployment_id is None:
+        raise Problem(
+            f"{environment['name']} was never deployed", hint=f"refloat redeploy {environment['name']}"
+        )
+    return Watch(server, environment, deployment_id, logs=True, as_json=as_json).run(timeout)
+
+
+COMMANDS = (logs,)

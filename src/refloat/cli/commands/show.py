@@ -1,0 +1,72 @@
+"""Reading an environment: what is deployed, what a deployment would do, what was done."""
+
+import click
+
+from refloat.cli.options import as_json_option, client, environment_argument, print_json
+
+ACTIONS = ("deploy", "redeploy", "restart", "stop", "uninstall", "delete")
+
+
+@click.command()
+@environment_argument
+@as_json_option
+def status(environment: str, as_json: bool) -> None:
+    """Show what is deployed, and whether it equals what is configured."""
+    from refloat.cli import render
+    from refloat.cli.lookup import find_environment
+
+    server = client()
+    found = find_environment(server, environment)
+    path = f"/environment/{found['id']}"
+    body = server.get(f"{path}/statusesWithStages")
+    if as_json:
+        print_json(body)
+        return
+    names = {it["id"]: it["name"] for it in server.get(f"{path}/services")["results"]}
+    urls = {it["service_id"]: it["url"] for it in server.get(f"{path}/link")["results"]}
+    click.echo(render.status(body, found, names, urls))
+
+
+@click.command()
+@environment_argument
+@click.option(
+    "--action",
+    type=click.Choice(ACTIONS),
+    default="redeploy",
+    show_default=True,
+    help="What would be asked for.",
+)
+@as_json_option
+def plan(environment: str, action: str, as_json: bool) -> None:
+    """Show what a redeploy, or another action, would do now; nothing is done."""
+    from refloat.cli import render
+    from refloat.cli.lookup import find_environment
+
+    server = client()
+    found = find_environment(server, environment)
+    body = server.get(f"/refloat/environment/{found['id']}/plan", action=action)
+    if as_json:
+        print_json(body)
+    else:
+        click.echo(render.plan(body, environment, action))
+
+
+@click.command()
+@environment_argument
+@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
+@as_json_option
+def history(environment: str, limit: int, as_json: bool) -> None:
+    """List the last deployments, newest first."""
+    from refloat.cli import render
+    from refloat.cli.lookup import find_environment
+
+    server = client()
+    found = find_environment(server, environment)
+    page = server.get(f"/environment/{found['id']}/deploymentHistoryV2", pageSize=limit)
+    if as_json:
+        print_json(page)
+    else:
+        click.echo(render.history(page["results"], found["name"]))
+
+
+COMMANDS = (status, plan, history)

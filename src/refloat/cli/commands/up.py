@@ -1,0 +1,224 @@
+"""`refloat up`: from a folder or a git address to something that answers, in one command."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from refloat.cli.options import as_json_option, timeout_option
+from refloat.cli.problems import Exit, Problem
+
+if TYPE_CHECKING:
+    from refloat.cli.application import Application
+    from refloat.cli.client import Client
+    from refloat.cli.working_tree import WorkingTree
+
+
+class Wish(NamedTuple):
+    """What was typed."""
+
+    name: str | None
+    environment: str | None
+    variables: dict[str, str]
+    follows: bool
+    timeout: float | None
+    as_json: bool
+
+
+@click.command()
+@click.argument("source", default=".", metavar="[PATH|GIT_URL]")
+@click.option("--name", help="Of the application; default: the folder's or the repository's.")
+@click.option("--environment", help="Of the project 'local'; default: as the application.")
+@click.option(
+    "--env", "variables", multiple=True, metavar="KEY=VALUE", help="Set a variable of the application."
+)
+@click.option("--branch", metavar="NAME", help="Of a GIT_URL; default: the remote's own default.")
+@click.option("--watch/--detach", "follows", default=True, help="Follow the deployment, or return at once.")
+@timeout_option
+@as_json_option
+def up(
+    source: str,
+    name: str | None,
+    environment: str | None,
+    variables: tuple[str, ...],
+    branch: str | None,
+    follows: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Deploy a folder as it is now, or a git repository; start a server if none runs.
+
+    A folder is deployed with its uncommitted changes, without what git ignores; the folder and its
+    repository are not written to. Running it again deploys what changed.
+    """
+    from refloat.cli.application import is_git_url
+    from refloat.cli.scope import pair
+
+    if timeout and not follows:
+        raise click.UsageError("--timeout does not go with --detach")
+    wish = Wish(name, environment, dict(pair(it) for it in variables), follows, timeout, as_json)
+    if is_git_url(source):
+        return _from_url(source, branch, wish)
+    if branch:
+        raise click.UsageError("--branch is for a GIT_URL: a folder is deployed as it is")
+    return _from_folder(source, wish)
+
+
+def _from_url(url: str, branch: str | None, wish: Wish) -> int:
+    from refloat.cli.application import Application, name_of
+
+    server = _server(wish)
+    name = wish.name or name_of(url)
+    application = Application.find_or_make(server, wish.environment or name, name, url, branch)
+    try:
+        commit = application.head()
+    except Problem:
+        application.withdraw()
+        raise
+    return _deploy(server, application, commit, wish)
+
+
+def _from_folder(source: str, wish: Wish) -> int:
+    import os
+
+    from refloat.cli import context
+    from refloat.cli.application import Application
+    from refloat.cli.working_tree import BRANCH, WorkingTree
+
+    environ = context.with_remembered(os.environ)
+    if environ.get("REFLOAT_URL") and not context.is_loopback(context.server_url(environ)):
+        url = environ["REFLOAT_URL"]
+        raise Problem(
+            f"a folder can only be deployed by a server of this machine; REFLOAT_URL is {url}",
+            hint="push it and deploy it from there: refloat up GIT_URL; or unset REFLOAT_URL",
+        )
+    folder = _folder(source)
+    tree = WorkingTree(folder, context.read_settings(environ).data_dir)
+    _check_that_it_runs(tree)
+    server = _server(wish)
+    snapshot = tree.snapshot()
+    name = wish.name or tree.folder.name
+    application = Application.find_or_make(server, wish.environment or name, name, snapshot.url, BRANCH)
+    return _deploy(server, application, snapshot.commit, wish)
+
+
+def _folder(source: str) -> Any:
+    from pathlib import Path
+
+    folder = Path(source).expanduser()
+    if folder.is_file():
+        raise Problem(f"{source} is a file", hint="give the folder of the application")
+    if not folder.is_dir():
+        raise Problem(
+            f"there is no folder {source}",
+            hint="give a folder, or a git address such as https://host/team/app.git",
+        )
+    if folder.resolve() in (Path("/"), Path.home().resolve()):
+        raise Problem(
+            f"{folder.resolve()} is not the folder of one application", hint="change to it, or give its path"
+        )
+    return folder
+
+
+def _check_that_it_runs(tree: "WorkingTree") -> None:
+    """Refuse here what the build would refuse, before anything is made or started."""
+    from refloat.builders.detect import detect
+    from refloat.domain.errors import BuildFailed
+
+    def read(name: str) -> str:
+        path = tree.folder / name
+        return path.read_text(errors="replace") if path.is_file() else ""
+
+    try:
+        detect(tree.files(), read)
+    except BuildFailed as error:
+        raise Problem(f"{tree.folder}: {error.message}", hint=error.hint) from None
+
+
+def _server(wish: Wish) -> "Client":
+    """The server that is meant, started if it is one of this machine and does not run."""
+    import os
+
+    from refloat.cli import context
+    from refloat.cli.background import Server, settings_variables
+    from refloat.cli.client import Client
+
+    environ = context.with_remembered(os.environ)
+    if not environ.get("REFLOAT_URL"):
+        server = Server(environ)
+        started = server.ensure()
+        context.remember(environ, settings_variables(environ, server.settings))
+        if started and not wish.as_json:
+            click.echo(f"started a server on {server.settings.data_dir}; its log is {server.log}")
+    return Client(context.server_url(environ), context.token(environ))
+
+
+def _deploy(server: "Client", application: "Application", commit: str, wish: Wish) -> int:
+    application.set_variables(wish.variables)
+    changed = not application.is_current(commit)
+    code = int(Exit.DONE)
+    if changed:
+        code = _follow(server, application, application.deploy(commit), wish)
+    _tell(server, application, commit, wish, changed, code)
+    return code
+
+
+def _follow(server: "Client", application: "Application", status: dict[str, Any], wish: Wish) -> int:
+    from refloat.cli.watch import Watch
+
+    watching = Watch(
+        server, application.environment, status["deployment_request_id"], logs=False, as_json=wish.as_json
+    )
+    if wish.follows:
+        return watching.run(wish.timeout)
+    if not wish.as_json:
+        click.echo(f"{application.body['name']} is being deployed; follow it: {watching.resume_command()}")
+    return Exit.DONE
+
+
+def _tell(
+    server: "Client", application: "Application", commit: str, wish: Wish, changed: bool, code: int
+) -> None:
+    """The last words: where it answers, where the API is, where the token is."""
+    import json
+
+    public, internal = application.addresses()
+    name = application.body["name"]
+    if wish.as_json:
+        told = {
+            "event": "up",
+            "application": name,
+            "application_id": application.body["id"],
+            "environment_id": application.environment["id"],
+            "commit": commit,
+            "changed": changed,
+            "exit_code": code,
+            "url": public,
+            "internal_url": internal,
+            "api": server.url,
+            "token": _token_place(),
+        }
+        click.echo(json.dumps(told))
+        return
+    if not changed:
+        click.echo(f"nothing changed: {name} runs this commit ({commit[:12]}) already")
+    if code == Exit.DONE:
+        click.echo(f"{name:<8} {public}")
+        if internal:
+            click.echo(f"         {internal} for programs that do not resolve *.localhost")
+        click.echo(f"API      {server.url}")
+        click.echo(f"token    {_token_place()}")
+
+
+def _token_place() -> str:
+    import os
+
+    from refloat.cli import context
+
+    environ = context.with_remembered(os.environ)
+    if environ.get("REFLOAT_TOKEN"):
+        return "REFLOAT_TOKEN"
+    settings = context.read_settings(environ)
+    return "REFLOAT_ADMIN_TOKEN" if settings.admin_token else str(settings.data_dir / "admin.token")
+
+
+COMMANDS = (up,)

@@ -1,0 +1,80 @@
+"""What many commands share: their options, and following the deployment that they asked for."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refloat.cli.problems import Exit
+
+if TYPE_CHECKING:
+    from refloat.cli.client import Client
+
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; one object a line when following."
+)
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop following after this time (exit code 3).",
+)
+watch_option = click.option(
+    "--watch", is_flag=True, help="Follow the deployment to its end; the exit code says how it ended."
+)
+environment_argument = click.argument("environment")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def client() -> "Client":
+    """The server that this shell means."""
+    from refloat.cli.client import Client
+
+    return Client.from_environment()
+
+
+def print_json(body: Any) -> None:
+    click.echo(json.dumps(body, indent=2))
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Go on only after a yes; without a terminal to ask on it must have been given as --yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody can be asked here: say --yes.")
+    click.confirm(question, abort=True)
+
+
+def accepted(
+    server: "Client",
+    environment: dict[str, Any],
+    *,
+    watch: bool,
+    timeout: float | None,
+    as_json: bool,
+    body: dict[str, Any] | None = None,
+) -> int:
+    """Tell of the deployment that was just asked for, or follow it to its end.
+
+    `body` is the environment's status as the action answered it; without it the status is read, which
+    shows what was accepted last.
+    """
+    from refloat.cli.watch import Watch
+
+    status = body or server.get(f"/environment/{environment['id']}/status")
+    watching = Watch(server, environment, status["deployment_request_id"], logs=False, as_json=as_json)
+    if watch:
+        return watching.run(timeout)
+    if as_json:
+        print_json(status)
+    else:
+        click.echo(f"{environment['name']} is {status['state']}; follow it: {watching.resume_command()}")
+    return Exit.DONE
+
+
+def check_timeout(timeout: float | None, *, follows: bool, option: str = "--watch") -> None:
+    """A timeout only means something while following."""
+    if timeout and not follows:
+        raise click.UsageError(f"--timeout needs {option}")

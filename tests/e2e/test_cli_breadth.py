@@ -1,0 +1,141 @@
+"""Every verb and noun of the command line against a real server with a simulated cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.installation import Installation, Repository
+from tests.e2e.test_cli import Shell, simulated
+
+
+@pytest.fixture
+def shell(installation: Installation) -> Iterator[Shell]:
+    made = Shell(installation)
+    yield made
+    made.end()
+
+
+def reading(shell: Shell, *words: str) -> Any:
+    return json.loads(shell(*words, "--json"))
+
+
+def test_deploy_stop_restart_cancel_and_history(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "boot_seconds=0.1", "")
+    assert "was never deployed" in shell("history", "shop")
+    assert "done: " in shell("deploy", "shop", "--watch")
+    assert "done: " in shell("restart", "shop", "app1", "--watch")
+    assert "app0" not in json.dumps(reading(shell, "history", "shop")["results"][0])
+    shell("stop", "shop", "app0", "--watch")
+    states = {line.split()[2]: line.split()[3] for line in shell("status", "shop").splitlines()[2:]}
+    assert states == {"app0": "STOPPED", "app1": "RESTARTED"}
+    shell("stop", "shop", "--watch")
+    assert "nothing to stop" in shell("stop", "shop", expect=1)
+    rows = shell("history", "shop").splitlines()
+    assert [row.split()[3] for row in rows[1:]] == ["STOP", "STOP", "RESTART", "DEPLOY"]
+    assert rows[1].startswith("4 ") and "STOPPED" in rows[1]
+    assert len(shell("history", "shop", "--limit", "1").splitlines()) == 2
+    assert "nothing to cancel" in shell("cancel", "shop", expect=1)
+
+
+def test_cancel_ends_what_runs(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "build=hang")
+    shell("redeploy", "shop")
+    assert "shop is CANCEL" in shell("cancel", "shop")
+    assert installation.ended(reading(shell, "env", "list")[0]["id"])["state"] == "CANCELED"
+
+
+def test_actions_as_json_are_the_servers_own_bodies(installation: Installation, shell: Shell) -> None:
+    environment = simulated(installation, "shop", "")
+    for words in (("deploy", "shop"), ("restart", "shop"), ("stop", "shop")):
+        assert reading(shell, *words)["id"] == environment
+        installation.ended(environment)
+
+
+def test_a_service_that_is_not_there_is_named_with_those_that_are(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "", "")
+    refused = shell("deploy", "shop", "app9", expect=1)
+    assert "shop has no service 'app9'" in refused and "there is app0, app1" in refused
+    assert "--commit is for one service" in shell("deploy", "shop", "--commit", "abc", expect=64)
+    simulated(installation, "empty")
+    assert "empty has no service" in shell("deploy", "empty", expect=1)
+
+
+def test_a_plan_of_every_action_is_shown(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "")
+    shell("deploy", "shop", "--watch")
+    assert "skip" in shell("plan", "shop")
+    assert " stop " in shell("plan", "shop", "--action", "stop")
+    assert "do exactly this" not in shell("plan", "shop", "--action", "restart")
+    shell("plan", "shop", "--action", "paint", expect=64)
+
+
+def test_redeploy_says_what_a_branch_has_that_is_not_deployed_and_deploy_takes_it(
+    installation: Installation, shell: Shell, folder: Path
+) -> None:
+    repository = Repository(folder / "repository")
+    environment = installation.environment("shop")
+    installation.application(environment, "web", repository.url)
+    assert "ahead" not in shell("redeploy", "shop", "--watch")
+    first = repository.commit({"note": "1"})
+    repository.commit({"note": "2"})
+    told = shell("redeploy", "shop", "--watch").splitlines()[-1]
+    assert "2 commits ahead of what is deployed" in told and "refloat deploy shop web" in told
+    shell("deploy", "shop", "web", "--commit", first[:8], "--watch")
+    assert "1 commit ahead" in shell("redeploy", "shop", "--watch")
+    shell("deploy", "shop", "--watch")
+    assert "ahead" not in shell("redeploy", "shop", "--watch")
+
+
+def test_variables_are_set_listed_and_unset(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "")
+    told = shell("var", "set", "shop", "GREETING=a=b", "EMPTY=")
+    assert "GREETING is set" in told and "refloat redeploy shop" in told
+    assert "GREETING is changed" in shell("var", "set", "shop", "GREETING=c")
+    again = shell("var", "set", "shop", "GREETING=c")
+    assert "GREETING is unchanged" in again and "redeploy" not in again
+    shell("var", "set", "shop", "OWN=x", "--service", "app0")
+    own = {it["key"]: it for it in reading(shell, "var", "list", "shop", "--service", "app0")}
+    assert own["GREETING"]["value"] == "c" and own["OWN"]["scope"] == "APPLICATION"
+    assert "OWN" not in shell("var", "list", "shop")
+    assert "GREETING is unset" in shell("var", "unset", "shop", "GREETING")
+    refused = shell("var", "unset", "shop", "GREETING", expect=1)
+    assert "has no variable 'GREETING' of its own" in refused and "EMPTY" in refused
+    assert "KEY=VALUE" in shell("var", "set", "shop", "GREETING", expect=64)
+    assert "is not a variable name" in shell("var", "set", "shop", "1=x", expect=1)
+
+
+def test_a_secret_is_read_from_standard_input_and_never_shown(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "")
+    assert "TOKEN is set" in shell("secret", "set", "shop", "TOKEN", stdin="hidden\n")
+    assert "TOKEN is changed" in shell("secret", "set", "shop", "TOKEN", stdin="hidden2")
+    listed = shell("var", "list", "shop")
+    assert "(secret)" in listed and "hidden" not in listed
+    assert "TOKEN is a secret" in shell("var", "set", "shop", "TOKEN=x", expect=1)
+    assert "give the key only" in shell("secret", "set", "shop", "TOKEN=hidden", expect=64)
+
+
+def test_environments_are_made_cloned_listed_and_deleted(installation: Installation, shell: Shell) -> None:
+    assert "no environment yet" in shell("env", "list")
+    assert "one is made" in shell("env", "create", "one", "--mode", "staging")
+    assert "no project 'nope'" in shell("env", "create", "x", "--project", "nope", expect=1)
+    assert "no cluster 'nope'" in shell("env", "create", "x", "--cluster", "nope", expect=1)
+    simulated(installation, "shop", "")
+    shell("deploy", "shop", "--watch")
+    copy = reading(shell, "env", "clone", "shop", "shop2", "--mode", "production")
+    assert copy["mode"] == "PRODUCTION"
+    assert "is taken" in shell("env", "clone", "shop", "shop2", expect=1)
+    listed = shell("env", "list")
+    assert listed.count("default/default/") == 3 and "NEVER_DEPLOYED" in listed and "sim-shop" in listed
+    shell("deploy", "shop2", "--watch")
+    assert "say --yes" in shell("env", "delete", "shop2", expect=64)
+    shell("env", "delete", "shop2", "--yes", "--watch")
+    assert "shop2" not in shell("env", "list")
+    assert "one is DELETED" in shell("env", "delete", "one", "--yes")
+    assert "no environment 'one'" in shell("env", "delete", "one", "--yes", expect=1)

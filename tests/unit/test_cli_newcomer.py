@@ -1,0 +1,180 @@
+"""Every error a newcomer makes in the first hour says what happened, to what, and what to type next."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from refloat.cli import context
+from refloat.cli.application import is_git_url, name_of
+from refloat.cli.main import main
+from refloat.cli.problems import Problem
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home where nothing was ever started, and a shell without settings."""
+    for name in os.environ:
+        if name.startswith(("REFLOAT_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def run(*words: str, code: int = 1, stdin: str = "", **environ: str) -> str:
+    """What a failing command says."""
+    result = CliRunner().invoke(main, list(words), env=environ, input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+DATA = {"REFLOAT_DATA_DIR": "/nowhere/data", "REFLOAT_PORT": "9"}
+
+
+# -- up
+
+
+def test_a_folder_that_is_not_there_or_is_a_file_is_named(home: Path) -> None:
+    assert "there is no folder nowhere" in run("up", "nowhere")
+    (home / "app.py").write_text("")
+    assert "is a file" in run("up", str(home / "app.py"))
+    assert "is not the folder of one application" in run("up", str(home))
+    assert "is not the folder of one application" in run("up", "/")
+
+
+def test_a_folder_with_nothing_to_run_is_refused_before_a_server_is_started(home: Path) -> None:
+    (home / "docs").mkdir()
+    (home / "docs/README").write_text("words")
+    said = run("up", str(home / "docs"), REFLOAT_DATA_DIR=str(home / "data"))
+    assert "nothing to run" in said and "Procfile" in said and "hint:" in said
+    assert not (home / "data").exists()
+
+
+def test_a_folder_is_not_sent_to_another_machine(home: Path) -> None:
+    (home / "app").mkdir()
+    said = run("up", str(home / "app"), REFLOAT_URL="https://refloat.example.org")
+    assert "only be deployed by a server of this machine" in said and "GIT_URL" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--env", "GREETING"),
+        ("--env", "=x"),
+        ("--detach", "--timeout", "3"),
+        ("--branch", "main"),
+    ],
+)
+def test_options_of_up_that_mean_nothing_are_wrong_usage(home: Path, words: tuple[str, ...]) -> None:
+    (home / "app").mkdir()
+    run("up", str(home / "app"), *words, code=64)
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(home: Path) -> None:
+    (home / "app").mkdir()
+    (home / "app/index.html").write_text("x")
+    (home / "file").write_text("")
+    said = run("up", str(home / "app"), REFLOAT_DATA_DIR=str(home / "file/data"))
+    assert "cannot be written" in said and "REFLOAT_DATA_DIR" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "name"),
+    [
+        ("https://host.example/team/shop.git", True, "shop"),
+        ("git@host.example:team/shop.git", True, "shop"),
+        ("host.example:shop/", True, "shop"),
+        ("file:///srv/shop", True, "shop"),
+        ("ssh://git@host.example:2222/team/shop", True, "shop"),
+        (".", False, ""),
+        ("/srv/shop", False, ""),
+        ("shop", False, ""),
+        ("./a:b", False, ""),
+    ],
+)
+def test_addresses_and_folders_are_told_apart(source: str, url: bool, name: str) -> None:
+    assert is_git_url(source) is url
+    assert not url or name_of(source) == name
+
+
+# -- which server, which token
+
+
+def test_the_admin_token_is_never_sent_to_another_machine(home: Path) -> None:
+    (home / "admin.token").write_text("secret")
+    for url in ("https://refloat.example.org", "http://10.0.0.1:8080", "http://localhost.example.org"):
+        said = run("status", "shop", REFLOAT_URL=url, REFLOAT_DATA_DIR=str(home))
+        assert "is not sent to another one" in said and "REFLOAT_TOKEN" in said and "secret" not in said
+
+
+def test_loopback_has_many_names() -> None:
+    for url in ("http://127.0.0.1:1", "http://localhost", "http://[::1]:80", "http://127.9.9.9"):
+        assert context.is_loopback(url)
+    for url in (
+        "http://0.0.0.0",
+        "http://example.org",
+        "http://[2001:db8::1]",
+        "http://127.0.0.1.example.org",
+    ):
+        assert not context.is_loopback(url)
+
+
+def test_without_any_server_the_next_command_is_named(home: Path) -> None:
+    assert "refloat up" in run("status", "shop", **DATA)
+    assert "refloat up" in run("status", "shop", code=4, REFLOAT_TOKEN="t", REFLOAT_PORT="9")
+
+
+def test_a_port_in_the_address_that_is_none_is_wrong_usage(home: Path) -> None:
+    assert "REFLOAT_URL" in run(
+        "status", "x", code=64, REFLOAT_URL="http://127.0.0.1:http", REFLOAT_TOKEN="t"
+    )
+
+
+def remembered(home: Path) -> dict[str, str]:
+    environ = {"HOME": str(home)}
+    context.remember(environ, {"REFLOAT_DATA_DIR": "/srv/one", "REFLOAT_PORT": "8181"})
+    return environ
+
+
+def test_the_remembered_server_is_meant_until_the_shell_names_another(home: Path) -> None:
+    environ = remembered(home)
+    assert stat.S_IMODE(context.path(environ).stat().st_mode) == 0o600
+    assert context.server_url(context.with_remembered(environ)) == "http://127.0.0.1:8181"
+    same = {**environ, "REFLOAT_DATA_DIR": "/srv/one"}
+    assert context.with_remembered(same)["REFLOAT_PORT"] == "8181"
+    for other in ({"REFLOAT_DATA_DIR": "/srv/two"}, {"REFLOAT_PORT": "1"}, {"REFLOAT_URL": "http://h:1"}):
+        assert context.with_remembered({**environ, **other}) == {**environ, **other}
+
+
+def test_a_broken_context_file_is_named_with_what_to_do(home: Path) -> None:
+    file = context.path(remembered(home))
+    for text in ("{", "[]", '{"settings": 3}'):
+        file.write_text(text)
+        with pytest.raises(Problem, match="context file") as caught:
+            context.with_remembered({"HOME": str(home)})
+        assert f"rm {file}" in caught.value.hint
+
+
+def test_an_address_of_a_server_on_every_interface_is_asked_on_loopback() -> None:
+    for host in ("0.0.0.0", "::", "localhost"):
+        assert context.server_url({"REFLOAT_HOST": host}) == "http://127.0.0.1:8080"
+    assert context.server_url({"REFLOAT_HOST": "10.1.2.3"}) == "http://10.1.2.3:8080"
+
+
+# -- down
+
+
+def test_down_is_only_for_this_machine_and_names_a_missing_directory(home: Path) -> None:
+    assert "only what runs on this machine" in run("down", REFLOAT_URL="https://refloat.example.org")
+    assert "there is no data directory" in run("down", **DATA)
+
+
+def test_down_of_what_never_ran_is_fine(home: Path) -> None:
+    (home / "data").mkdir()
+    result = CliRunner().invoke(main, ["down", "--json"], env={"REFLOAT_DATA_DIR": str(home / "data")})
+    told = json.loads(result.stdout)
+    assert result.exit_code == 0 and told["server"] is None and told["processes"] == []
