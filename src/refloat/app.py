@@ -33,9 +33,9 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.database import SqliteDatabase
 from refloat.store.schema import migrate
 from refloat.store.sealing import load_sealer
+from refloat.store.sqlite import SqliteDatabase
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.processes import LocalSupervisor
 
