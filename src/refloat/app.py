@@ -35,9 +35,10 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.database import Database, SqliteDatabase
+from refloat.store.database import Database
 from refloat.store.schema import migrate
 from refloat.store.sealing import Sealer, load_sealer
+from refloat.store.sqlite import SqliteDatabase
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.occupancy import occupy
 from refloat.supervisor.processes import LocalSupervisor

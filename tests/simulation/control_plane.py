@@ -21,9 +21,8 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.database import SqliteDatabase
-from refloat.store.schema import migrate
 from refloat.store.sealing import Sealer
+from tests.databases import Store, sqlite_store
 
 PATIENCE = 30.0
 ENDED = ("DEPLOYED", "STOPPED", "RESTARTED", "CANCELED", "DELETED", "READY")
@@ -40,12 +39,10 @@ def shown_states(statuses: dict[str, Any]) -> set[str]:
 class ControlPlane:
     """Database and simulated world stay; the worker can die and another one take over."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
-        path = folder / "refloat.db"
-        migrate(path)
+    def __init__(self, folder: Path, clock: Clock | None = None, store: Store | None = None) -> None:
         self.clock = clock or SystemClock()
         self.world = World()
-        self.database = SqliteDatabase(path)
+        self.database = (store or sqlite_store(folder)).open()
         self.platforms = {kind: self._platform() for kind in ClusterKind}
         self.sealer = Sealer(b"k" * 32)
         settings = Settings(data_dir=folder, node_dir=folder / "node", admin_token="rf_admin")

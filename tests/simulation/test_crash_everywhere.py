@@ -10,7 +10,8 @@ import pytest
 
 from refloat.execution.crash import Moment
 from refloat.execution.worker import Worker
-from refloat.store.database import Reader, SqliteDatabase, Transaction
+from refloat.store.database import Database, Reader, Transaction
+from tests.databases import Store, make_store, sqlite_store
 from tests.simulation.control_plane import KINDS, ControlPlane
 
 STEPS = ("build", "execute", "prepare", "ready", "switch", "verify", "drain", "stop")
@@ -44,7 +45,7 @@ class DiesAt:
 class MortalDatabase:
     """The real database, for as long as its control plane lives: the dead write nothing."""
 
-    def __init__(self, database: SqliteDatabase, crash: DiesAt) -> None:
+    def __init__(self, database: Database, crash: DiesAt) -> None:
         self._database = database
         self._crash = crash
         self.read: Reader = database.read
@@ -55,6 +56,11 @@ class MortalDatabase:
             raise Death
         async with self._database.transaction() as tx:
             yield tx
+            if self._crash.died.is_set():
+                raise Death
+
+    def snapshot(self) -> contextlib.AbstractAsyncContextManager[Reader]:
+        return self._database.snapshot()
 
     async def close(self) -> None: ...
 
@@ -78,10 +84,10 @@ async def _run_until_death(plane: ControlPlane, crash: DiesAt, environment: str)
     return reached
 
 
-async def _prepared(folder: Path) -> tuple[ControlPlane, str]:
+async def _prepared(folder: Path, store: Store) -> tuple[ControlPlane, str]:
     """A database to recreate, a job, one service to replace and one to skip, then one to rebuild with a
     release command."""
-    plane = ControlPlane(folder)
+    plane = ControlPlane(folder, store=store)
     await plane.start()
     environment = await plane.environment()
     database = await plane.database_service(environment, "recreated")
@@ -140,8 +146,10 @@ async def _attempts(plane: ControlPlane, environment: str) -> dict[tuple[str, st
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The outcome without a crash."""
 
+    folder = tmp_path_factory.mktemp("undisturbed")
+
     async def run() -> dict[str, Any]:
-        plane, environment = await _prepared(tmp_path_factory.mktemp("undisturbed"))
+        plane, environment = await _prepared(folder, sqlite_store(folder))
         await plane.start()
         await plane.ended(environment)
         outcome = await _outcome(plane, environment)
@@ -151,13 +159,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("occurrence", [1, 2])
-@pytest.mark.parametrize("moment", list(Moment))
-@pytest.mark.parametrize("step", STEPS)
+PLACES = [(step, moment, occurrence) for step in STEPS for moment in Moment for occurrence in (1, 2)]
+SAMPLE = PLACES[::5]
+"""5 has no factor of 3 or 2: every step, moment and occurrence is among them."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "moment", "occurrence"),
+    [("sqlite", *place) for place in PLACES] + [("postgresql", *place) for place in SAMPLE],
+)
 async def test_a_death_at_any_step_changes_nothing(
-    step: str, moment: Moment, occurrence: int, tmp_path: Path, undisturbed: dict[str, Any]
+    kind: str,
+    step: str,
+    moment: Moment,
+    occurrence: int,
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    request: pytest.FixtureRequest,
 ) -> None:
-    plane, environment = await _prepared(tmp_path)
+    plane, environment = await _prepared(tmp_path, make_store(request, kind, tmp_path))
     crash = DiesAt(step, moment, occurrence)
     assert await _run_until_death(plane, crash, environment), "the place is never reached"
     finished = {

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.databases import on_both_stores
 from tests.simulation.control_plane import ControlPlane
+
+pytestmark = on_both_stores
 
 STATUS_KEYS = [
     "id",

@@ -4,11 +4,13 @@ import pytest
 from tools import states
 
 from refloat.api.states import State
+from tests.databases import on_both_stores
 from tests.simulation.control_plane import ControlPlane
 
 NEVER_OF_AN_ENVIRONMENT = (State.EXECUTING, State.RECAP, *(s for s in State if s.startswith("WAITING_")))
 
 
+@on_both_stores
 @pytest.mark.parametrize("state", list(State))
 async def test_every_state_is_reached_by_its_recipe(state: State, plane: ControlPlane) -> None:
     recipe = states.RECIPES[state]

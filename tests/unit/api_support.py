@@ -19,9 +19,9 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.database import SqliteDatabase
 from refloat.store.schema import migrate
 from refloat.store.sealing import Sealer
+from refloat.store.sqlite import SqliteDatabase
 
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
 ADMIN = "rf_admin"

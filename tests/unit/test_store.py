@@ -1,17 +1,20 @@
 """What the store promises: sealed values, durable units of work, one schema."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.databases import Store, sqlite_store
 
 from refloat.domain.errors import Conflict, StorageFull, Unavailable
 from refloat.domain.resources import Organization
 from refloat.store import resources
-from refloat.store.database import SqliteDatabase
-from refloat.store.schema import HEAD, migrate
+from refloat.store.database import Database
+from refloat.store.schema import HEAD
 from refloat.store.sealing import Sealer, load_sealer
+from refloat.store.sqlite import SqliteDatabase
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,15 +24,13 @@ def organization(number: int, name: str = "") -> Organization:
 
 
 @pytest.fixture
-async def database(tmp_path: Path):
-    path = tmp_path / "refloat.db"
-    migrate(path)
-    opened = SqliteDatabase(path)
+async def database(store: Store) -> AsyncIterator[Database]:
+    opened = store.open()
     yield opened
     await opened.close()
 
 
-async def test_names_are_taken_whatever_their_case(database: SqliteDatabase) -> None:
+async def test_names_are_taken_whatever_their_case(database: Database) -> None:
     async with database.transaction() as tx:
         await resources.insert_resource(tx, organization(1, "Shop"))
     with pytest.raises(Conflict, match="sHOP"):
@@ -38,7 +39,7 @@ async def test_names_are_taken_whatever_their_case(database: SqliteDatabase) -> 
     assert len(await resources.everything(database.read, Organization)) == 1
 
 
-async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(database: SqliteDatabase) -> None:
+async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(database: Database) -> None:
     async def one(number: int) -> None:
         async with database.transaction() as tx:
             await resources.insert_resource(tx, organization(number))
@@ -52,19 +53,18 @@ async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(databa
     assert stored == {n for n in range(30) if n % 3}
 
 
-async def test_what_a_transaction_left_committed_is_there_after_reopening(tmp_path: Path) -> None:
-    path = tmp_path / "refloat.db"
-    migrate(path)
-    first = SqliteDatabase(path)
+async def test_what_a_transaction_left_committed_is_there_after_reopening(store: Store) -> None:
+    first = store.open()
     async with first.transaction() as tx:
         await resources.insert_resource(tx, organization(1))
-    second = SqliteDatabase(path)  # the first is not closed: as after a kill
+    second = store.open()  # the first is not closed: as after a kill
     assert len(await resources.everything(second.read, Organization)) == 1
     await second.close()
     await first.close()
 
 
-async def test_a_full_disk_refuses_writes_and_reads_go_on(database: SqliteDatabase) -> None:
+async def test_a_full_disk_refuses_writes_and_reads_go_on(tmp_path: Path) -> None:
+    database = SqliteDatabase(sqlite_store(tmp_path).path)
     async with database.transaction() as tx:
         await resources.insert_resource(tx, organization(1))
     pages = database._writer.execute("PRAGMA page_count").fetchone()[0]
@@ -78,6 +78,7 @@ async def test_a_full_disk_refuses_writes_and_reads_go_on(database: SqliteDataba
     async with database.transaction() as tx:
         await resources.insert_resource(tx, organization(2))
     assert len(await resources.everything(database.read, Organization)) == 2
+    await database.close()
 
 
 def test_the_known_head_is_the_newest_migration() -> None:

@@ -67,6 +67,11 @@ class Unavailable(RefloatError):
     code = "unavailable"
 
 
+class StorageLost(Unavailable):
+    """The database cannot be reached, or its connection broke in the middle of a unit of work: whether
+    that is stored is known only by reading again."""
+
+
 class StepFailed(RefloatError):
     """A step of a deployment failed for a reason the user must see; carries the last log lines."""
 

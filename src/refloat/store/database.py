@@ -1,47 +1,68 @@
-"""SQLite behind one unit of work; the only place that compiles SQL and knows its errors.
+"""What the repositories need of a database; `sqlite` and `postgres` are the two that give it.
 
-One connection writes, in the order transactions are entered; one reads what is committed. Both are
-used in the event loop, because a thread costs more than SQLite does; only the commit, which waits for
-the disk, runs in a thread. Transactions that wait while a commit is on its way share the next one.
+Both promise the same: units of work follow one another, whoever runs them, so a rule that reads and
+then writes holds without locks of its own, and the sequence of events is the order of their commits.
 """
 
-import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
-from refloat.domain.errors import StorageFull, Unavailable
 
-Row = sqlite3.Row
+class Row(Protocol):
+    """One result, its columns by name."""
 
-_DIALECT = sqlite_dialect.dialect(paramstyle="named")
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON")
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+class NameTaken(Exception):
+    """A unique index was violated: another row has these values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A statement in one dialect. `names` are its parameters in order, `constants` those it brings itself."""
+
+    text: str
+    names: tuple[str, ...]
+    constants: dict[str, object]
+
+    def named(self, values: dict[str, object]) -> dict[str, object]:
+        """All its parameters by name."""
+        return {**self.constants, **values} if self.constants else values
+
+    def ordered(self, values: dict[str, object]) -> list[object]:
+        """All its parameters by position."""
+        known = self.named(values)
+        return [known[name] for name in self.names]
 
 
 class Query:
-    """A statement, compiled once at its first use; its named parameters are given at each use."""
+    """A statement, compiled once for each dialect at its first use; its named parameters are given at
+    each use."""
 
     __slots__ = ("_compiled", "_statement")
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._compiled: tuple[str, dict[str, object]] | None = None
+        self._compiled: dict[str, Compiled] = {}
 
-    def bind(self, values: dict[str, object]) -> tuple[str, dict[str, object]]:
-        """The text and all its parameters, the statement's own constants included."""
-        if self._compiled is None:
-            compiled = self._statement.compile(dialect=_DIALECT)
-            assert isinstance(compiled, SQLCompiler)
-            constants = {n: bind.value for n, bind in compiled.binds.items() if not bind.required}
-            self._compiled = str(compiled), constants
-        text, constants = self._compiled
-        return text, {**constants, **values} if constants else values
+    def compiled(self, dialect: Dialect) -> Compiled:
+        """The text in this dialect, with what belongs to it."""
+        if (known := self._compiled.get(dialect.name)) is None:
+            known = self._compiled[dialect.name] = _compile(self._statement, dialect)
+        return known
+
+
+def _compile(statement: ClauseElement, dialect: Dialect) -> Compiled:
+    compiled = statement.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
+    constants = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
+    return Compiled(str(compiled), tuple(compiled.positiontup or ()), constants)
 
 
 class Reader(Protocol):
@@ -56,7 +77,7 @@ class Transaction(Reader, Protocol):
     """One unit of work. Does no I/O of other kinds: everybody else waits for its end."""
 
     async def run(self, query: Query, **values: object) -> int:
-        """Execute; the number of rows it touched."""
+        """Execute; the number of rows it touched. Raises NameTaken, after which the unit is lost."""
         ...
 
 
@@ -68,140 +89,13 @@ class Database(Protocol):
     def transaction(self) -> contextlib.AbstractAsyncContextManager[Transaction]:
         """Commits when left, durable when the `async with` returns; rolls back on any exception.
 
-        Raises StorageFull when nothing can be written.
+        Raises StorageFull when nothing can be written, StorageLost when the connection broke: then it is
+        not known whether the unit is stored.
         """
         ...
 
+    def snapshot(self) -> contextlib.AbstractAsyncContextManager[Reader]:
+        """Several reads that see the same instant."""
+        ...
+
     async def close(self) -> None: ...
-
-
-class SqliteDatabase:
-    """An open SQLite database. `path` None lives in memory and dies with the process."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._writer = _connect(path)
-        self._reader = _connect(path) if path else self._writer
-        self._turn = asyncio.Lock()
-        self._batch: asyncio.Future[None] | None = None
-        self._in_memory = path is None
-        self._committers: set[asyncio.Task[None]] = set()
-        self.read: Reader = _Cursor(self._reader)
-        self._inside = _Cursor(self._writer)
-
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        async with self._turn:
-            batch = self._enter_batch()
-            with _translated():
-                self._writer.execute("SAVEPOINT unit")
-            try:
-                yield self._inside
-            except BaseException:
-                self._undo()
-                raise
-            self._writer.execute("RELEASE unit")
-        await asyncio.shield(batch)
-
-    def _enter_batch(self) -> asyncio.Future[None]:
-        """The future of the commit that will carry this transaction; begins a batch if there is none."""
-        if self._batch is None:
-            with _translated():
-                self._writer.execute("BEGIN IMMEDIATE")
-            self._batch = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._commit_batch())
-            self._committers.add(task)
-            task.add_done_callback(self._committers.discard)
-        return self._batch
-
-    def _undo(self) -> None:
-        if not self._writer.in_transaction:  # SQLite gave the whole batch up: a full disk
-            self._fail_batch(StorageFull("the database could not write", hint="free disk space"))
-            return
-        self._writer.execute("ROLLBACK TO unit")
-        self._writer.execute("RELEASE unit")
-
-    def _fail_batch(self, error: Exception) -> None:
-        batch, self._batch = self._batch, None
-        if batch is not None and not batch.done():
-            batch.set_exception(error)
-            batch.exception()  # retrieved here: a batch of rolled-back units has no other waiter
-
-    async def _commit_batch(self) -> None:
-        async with self._turn:
-            batch = self._batch
-            if batch is None:
-                return
-            try:
-                with _translated():
-                    await self._commit()
-            except Exception as error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                self._fail_batch(error)
-                return
-            self._batch = None
-            if not batch.done():
-                batch.set_result(None)
-
-    async def _commit(self) -> None:
-        if self._in_memory:
-            self._writer.execute("COMMIT")
-        else:
-            await asyncio.to_thread(self._writer.execute, "COMMIT")
-
-    async def close(self) -> None:
-        while self._committers:
-            await asyncio.gather(*self._committers, return_exceptions=True)
-        self._writer.close()
-        if self._reader is not self._writer:
-            self._reader.close()
-
-
-class _Cursor:
-    """Statements on one connection."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    async def all(self, query: Query, **values: Any) -> list[Row]:
-        with _translated():
-            return self._connection.execute(*query.bind(values)).fetchall()
-
-    async def one(self, query: Query, **values: Any) -> Row | None:
-        with _translated():
-            row: Row | None = self._connection.execute(*query.bind(values)).fetchone()
-            return row
-
-    async def run(self, query: Query, **values: Any) -> int:
-        with _translated():
-            return self._connection.execute(*query.bind(values)).rowcount
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(
-            path or ":memory:", isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.OperationalError as error:
-        raise Unavailable(
-            f"the database {path} cannot be opened: {error}", hint="check the folder's rights and free space"
-        ) from None
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """SQLite's way of saying "no space" in the product's words; constraint violations pass through."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error) or "disk I/O" in str(error):
-            raise StorageFull(f"nothing can be stored: {error}", hint="free disk space") from None
-        raise
-
-
-NameTaken = sqlite3.IntegrityError
-"""What a violated unique index raises."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 from sqlalchemy import and_, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from refloat.domain.deployment import Deployment, Event, Outcome, Request, Step, Target
 from refloat.domain.errors import Fenced

@@ -4,7 +4,6 @@ Reads outside a transaction see what is committed; `version` makes lost updates 
 a surprise.
 """
 
-import sqlite3
 from typing import TypeVar
 
 import msgspec
@@ -13,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from refloat.domain.errors import Conflict, NotFound
 from refloat.domain.resources import Resource
 from refloat.domain.services import SERVICE_KINDS, AnyService
-from refloat.store.database import Query, Reader, Row, Transaction
+from refloat.store.database import NameTaken, Query, Reader, Row, Transaction
 from refloat.store.tables import resource as t
 
 R = TypeVar("R", bound=Resource)
@@ -51,7 +50,7 @@ async def insert_resource(tx: Transaction, resource: Resource) -> None:
             version=1,
             document=_encoder.encode(resource).decode(),
         )
-    except sqlite3.IntegrityError:
+    except NameTaken:
         raise _taken(resource) from None
 
 
@@ -64,7 +63,7 @@ async def replace_resource(tx: Transaction, resource: Resource) -> None:
             name_key=_name_key(resource),
             document=_encoder.encode(resource).decode(),
         )
-    except sqlite3.IntegrityError:
+    except NameTaken:
         raise _taken(resource) from None
     if not touched:
         raise NotFound(f"no {resource.kind} {resource.id}")

@@ -3,19 +3,60 @@
 Alembic is imported only when there is something to do: it costs a tenth of the start-up.
 """
 
+import io
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refloat.domain.errors import Unavailable
 
-HEAD = "0001"
+if TYPE_CHECKING:
+    from refloat.store.connections import Connection
+
+HEAD = "0002"
 """The newest revision in `migrations/versions`; a test compares it."""
+_MIGRATORS = (0x5265, 2)
+"""The advisory lock of whoever migrates: replicas that start together do it one after the other."""
 
 
 def migrate(path: Path) -> None:
     """Create or upgrade the database file; raises Unavailable when a newer Refloat wrote it."""
     if _revision(path) == HEAD:
         return
+    _upgrade(f"the database {path}", "head", path=path)
+
+
+async def migrate_postgres(url: str) -> None:
+    """As `migrate`, for a PostgreSQL database; all or nothing.
+
+    Raises Unavailable also when it cannot be reached or used, see `connections.connect`.
+    """
+    from refloat.store.connections import connect, shown, translated
+
+    connection = await connect(url, "refloat migration")
+    try:
+        with translated():
+            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock{_MIGRATORS}")
+            revision = await _revision_there(connection)
+            if revision != HEAD:
+                script = io.StringIO()
+                revisions = f"{revision or 'base'}:head"
+                _upgrade(f"the database {shown(url)}", revisions, offline=True, script=script)
+                await connection.execute(script.getvalue())
+            await connection.execute("COMMIT")
+    finally:
+        await connection.close()
+
+
+async def _revision_there(connection: "Connection") -> str | None:
+    known = await connection.fetchrow("SELECT to_regclass('alembic_version') IS NOT NULL AS known")
+    if not known or not known["known"]:
+        return None
+    row = await connection.fetchrow("SELECT version_num FROM alembic_version")
+    return str(row["version_num"]) if row else None
+
+
+def _upgrade(place: str, revisions: str, *, offline: bool = False, **given: object) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -23,12 +64,12 @@ def migrate(path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
-    config.attributes["path"] = path
+    config.attributes.update(given)
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revisions, sql=offline)
     except CommandError:
         raise Unavailable(
-            f"the database {path} was written by a newer Refloat", hint="upgrade Refloat and start it again"
+            f"{place} was written by a newer Refloat", hint="upgrade Refloat and start it again"
         ) from None
 
 

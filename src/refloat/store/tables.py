@@ -1,12 +1,15 @@
-"""The schema. Only TEXT, INTEGER and BLOB, so that SQLite and PostgreSQL hold the same bytes.
+"""The schema. Only text and 64-bit integers, so that SQLite and PostgreSQL hold the same values.
 
 A column exists only for what is queried; everything else is in the JSON document beside it.
-Times are microseconds since 1970 in UTC.
+Times are microseconds since 1970 in UTC. The migrations let text sort by its bytes on both.
 """
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, text
+import sqlalchemy
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
+
+Integer = sqlalchemy.Integer().with_variant(BigInteger(), "postgresql")
 
 resource = Table(
     "resource",
@@ -42,7 +45,13 @@ deployment = Table(
     Column("started_at", Integer),
     Column("finished_at", Integer),
     Index("deployment_history", "environment_id", "id"),
-    Index("deployment_open", "environment_id", "id", sqlite_where=text("ended = 0")),
+    Index(
+        "deployment_open",
+        "environment_id",
+        "id",
+        sqlite_where=text("ended = 0"),
+        postgresql_where=text("ended = 0"),
+    ),
     # The database itself forbids two deployments of one environment at once.
     Index(
         "deployment_one_running",
@@ -103,4 +112,27 @@ applied = Table(
     Column("environment_id", Text, nullable=False),
     Column("document", Text, nullable=False),  # what serves now; its values sealed
     Index("applied_environment", "environment_id"),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("beat", Integer, nullable=False),  # by the database's clock
+)
+
+node = Table(
+    "node",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("leader", Text, nullable=False),  # the replica that works here
+    Column("term", Integer, nullable=False),  # grows with every new leader
+)
+
+fact = Table(
+    "fact",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )

@@ -1,0 +1,212 @@
+"""PostgreSQL behind one unit of work; with `connections` the only place that knows its errors.
+
+One connection writes, a few read. Units of work that wait while a commit is on its way share the next
+one, each behind a savepoint of its own. A batch begins by taking one lock of the database, so that units
+of all replicas follow one another: what is read in a unit stays true until its commit, and events become
+visible in the order of their sequence.
+
+A statement that was sent is waited for, also by a caller that was cancelled: it takes milliseconds, and
+asking PostgreSQL to break it off costs a connection.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.engine import Dialect
+
+from refloat.domain.errors import StorageLost
+from refloat.store.connections import Connection, Connections, translated
+from refloat.store.database import Query, Reader, Row, Transaction
+from refloat.supervisor.cancellation import to_the_end
+
+_DIALECT: Dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+WRITERS = (0x5265, 1)
+"""The advisory lock that a batch holds."""
+_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS[0]}, {WRITERS[1]})"
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresDatabase:
+    """A PostgreSQL database by its URL. Connects at the first use; `name` is shown in pg_stat_activity."""
+
+    def __init__(self, url: str, name: str = "refloat") -> None:
+        self._connections = Connections(url, name)
+        self._turn = asyncio.Lock()
+        self._writer: Connection | None = None
+        self._batch: _Batch | None = None
+        self._committers: set[asyncio.Task[None]] = set()
+        self.read: Reader = _Anywhere(self._connections)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._turn:
+            batch = await to_the_end(self._enter())
+            try:
+                yield batch.inside
+            except BaseException:
+                await to_the_end(self._undo(batch))
+                raise
+            batch.units += 1
+        await asyncio.shield(batch.stored)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        async with self._connections.borrowed() as connection:
+            inside = _Cursor(connection)
+            with translated():
+                await connection.execute(_SNAPSHOT)
+            try:
+                yield inside
+            finally:
+                with contextlib.suppress(Exception):
+                    await to_the_end(connection.execute("COMMIT"))
+
+    async def _enter(self) -> "_Batch":
+        """The batch that will carry the next unit, with a savepoint if it carries one already."""
+        if self._batch is None:
+            self._batch = await self._begin()
+            task = asyncio.create_task(self._commit(self._batch))
+            self._committers.add(task)
+            task.add_done_callback(self._committers.discard)
+            return self._batch
+        batch = self._batch
+        try:
+            with translated():
+                await batch.connection.execute(batch.savepoint())
+        except Exception as error:
+            self._give_up(batch, error)
+            raise
+        return batch
+
+    async def _begin(self) -> "_Batch":
+        """A new batch; a connection that broke while nothing was begun is replaced."""
+        while True:
+            known = self._writer is not None and not self._writer.is_closed()
+            if not known:
+                self._writer = await self._connections.patiently()
+            assert self._writer is not None
+            try:
+                with translated():
+                    await self._writer.execute(_BEGIN)
+            except StorageLost:
+                self._drop_writer()
+                if not known:
+                    raise
+            else:
+                return _Batch(self._writer)
+
+    async def _undo(self, batch: "_Batch") -> None:
+        """Take one unit back; those before it in the batch stay."""
+        if self._batch is not batch:
+            return
+        try:
+            with translated():
+                await batch.connection.execute("ROLLBACK TO SAVEPOINT unit" if batch.units else "ROLLBACK")
+        except Exception as error:
+            self._give_up(batch, error)
+            return
+        if not batch.units:
+            self._batch = None
+            batch.stored.cancel()
+
+    def _give_up(self, batch: "_Batch", error: Exception) -> None:
+        """Nothing of the batch is known to be stored; the connection is of no use any more."""
+        self._batch = None
+        self._drop_writer()
+        if not batch.stored.done():
+            batch.stored.set_exception(error)
+            batch.stored.exception()  # retrieved here: a batch of rolled-back units has no other waiter
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.terminate()
+        self._writer = None
+
+    async def _commit(self, batch: "_Batch") -> None:
+        async with self._turn:
+            if self._batch is not batch:
+                return
+            self._batch = None
+            try:
+                with translated():
+                    ended = await batch.connection.execute("COMMIT")
+                if ended != "COMMIT":
+                    raise StorageLost("the database took a unit of work back", hint="try again")
+            except Exception as error:
+                self._give_up(batch, error)
+                return
+            batch.stored.set_result(None)
+
+    async def close(self) -> None:
+        while self._committers:
+            await asyncio.gather(*self._committers, return_exceptions=True)
+        async with self._turn:
+            if self._writer is not None:
+                await self._connections.end(self._writer)
+            self._writer = None
+            await self._connections.close()
+
+
+class _Batch:
+    """Units that share a commit. The first needs no savepoint: if it fails, nothing is lost with it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.inside = _Cursor(connection)
+        self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.units = 0
+        self._saved = False
+
+    def savepoint(self) -> str:
+        release = "RELEASE SAVEPOINT unit; " if self._saved else ""
+        self._saved = True
+        return f"{release}SAVEPOINT unit"
+
+
+class _Cursor:
+    """Statements on one connection, prepared at their first use there."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def all(self, query: Query, **values: Any) -> list[Row]:
+        compiled = query.compiled(_DIALECT)
+        with translated():
+            rows = self._connection.fetch(compiled.text, *compiled.ordered(values))
+            return list(await to_the_end(rows))
+
+    async def one(self, query: Query, **values: Any) -> Row | None:
+        compiled = query.compiled(_DIALECT)
+        with translated():
+            found = self._connection.fetchrow(compiled.text, *compiled.ordered(values))
+            row: Row | None = await to_the_end(found)
+            return row
+
+    async def run(self, query: Query, **values: Any) -> int:
+        compiled = query.compiled(_DIALECT)
+        with translated():
+            done = self._connection.execute(compiled.text, *compiled.ordered(values))
+            status = await to_the_end(done)
+            return int(status.rpartition(" ")[2])
+
+
+class _Anywhere:
+    """Reads of what is committed; one whose connection broke is made again on another."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def all(self, query: Query, **values: Any) -> list[Row]:
+        compiled = query.compiled(_DIALECT)
+        text, arguments = compiled.text, compiled.ordered(values)
+        found: list[Row] = await self._connections.retried(lambda c: c.fetch(text, *arguments))
+        return found
+
+    async def one(self, query: Query, **values: Any) -> Row | None:
+        compiled = query.compiled(_DIALECT)
+        text, arguments = compiled.text, compiled.ordered(values)
+        found: Row | None = await self._connections.retried(lambda c: c.fetchrow(text, *arguments))
+        return found

@@ -1,0 +1,161 @@
+"""SQLite behind one unit of work; the only place that knows its errors.
+
+One connection writes, in the order transactions are entered; one reads what is committed. Both are
+used in the event loop, because a thread costs more than SQLite does; only the commit, which waits for
+the disk, runs in a thread. Transactions that wait while a commit is on its way share the next one.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+
+from refloat.domain.errors import StorageFull, Unavailable
+from refloat.store.database import NameTaken, Query, Reader, Row, Transaction
+
+_DIALECT = sqlite_dialect.dialect(paramstyle="named")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON")
+_UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+
+class SqliteDatabase:
+    """An open SQLite database. `path` None lives in memory and dies with the process."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._writer = _connect(path)
+        self._reader = _connect(path) if path else self._writer
+        self._turn = asyncio.Lock()
+        self._batch: asyncio.Future[None] | None = None
+        self._in_memory = path is None
+        self._committers: set[asyncio.Task[None]] = set()
+        self.read: Reader = _Cursor(self._reader)
+        self._inside = _Cursor(self._writer)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._turn:
+            batch = self._enter_batch()
+            with _translated():
+                self._writer.execute("SAVEPOINT unit")
+            try:
+                yield self._inside
+            except BaseException:
+                self._undo()
+                raise
+            self._writer.execute("RELEASE unit")
+        await asyncio.shield(batch)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """Nothing waits between two reads, so nothing is written between them."""
+        yield self.read
+
+    def _enter_batch(self) -> asyncio.Future[None]:
+        """The future of the commit that will carry this transaction; begins a batch if there is none."""
+        if self._batch is None:
+            with _translated():
+                self._writer.execute("BEGIN IMMEDIATE")
+            self._batch = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._commit_batch())
+            self._committers.add(task)
+            task.add_done_callback(self._committers.discard)
+        return self._batch
+
+    def _undo(self) -> None:
+        if not self._writer.in_transaction:  # SQLite gave the whole batch up: a full disk
+            self._fail_batch(StorageFull("the database could not write", hint="free disk space"))
+            return
+        self._writer.execute("ROLLBACK TO unit")
+        self._writer.execute("RELEASE unit")
+
+    def _fail_batch(self, error: Exception) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None and not batch.done():
+            batch.set_exception(error)
+            batch.exception()  # retrieved here: a batch of rolled-back units has no other waiter
+
+    async def _commit_batch(self) -> None:
+        async with self._turn:
+            batch = self._batch
+            if batch is None:
+                return
+            try:
+                with _translated():
+                    await self._commit()
+            except Exception as error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                self._fail_batch(error)
+                return
+            self._batch = None
+            if not batch.done():
+                batch.set_result(None)
+
+    async def _commit(self) -> None:
+        if self._in_memory:
+            self._writer.execute("COMMIT")
+        else:
+            await asyncio.to_thread(self._writer.execute, "COMMIT")
+
+    async def close(self) -> None:
+        while self._committers:
+            await asyncio.gather(*self._committers, return_exceptions=True)
+        self._writer.close()
+        if self._reader is not self._writer:
+            self._reader.close()
+
+
+class _Cursor:
+    """Statements on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def all(self, query: Query, **values: Any) -> list[Row]:
+        return list(self._execute(query, values).fetchall())
+
+    async def one(self, query: Query, **values: Any) -> Row | None:
+        row: Row | None = self._execute(query, values).fetchone()
+        return row
+
+    async def run(self, query: Query, **values: Any) -> int:
+        return self._execute(query, values).rowcount
+
+    def _execute(self, query: Query, values: dict[str, object]) -> sqlite3.Cursor:
+        compiled = query.compiled(_DIALECT)
+        with _translated():
+            return self._connection.execute(compiled.text, compiled.named(values))
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            path or ":memory:", isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.OperationalError as error:
+        raise Unavailable(
+            f"the database {path} cannot be opened: {error}", hint="check the folder's rights and free space"
+        ) from None
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """SQLite's way of saying "no space" and "taken" in the product's words."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode in _UNIQUE:
+            raise NameTaken(str(error)) from None
+        raise
+    except sqlite3.OperationalError as error:
+        if "full" in str(error) or "disk I/O" in str(error):
+            raise StorageFull(f"nothing can be stored: {error}", hint="free disk space") from None
+        raise
