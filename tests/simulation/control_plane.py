@@ -65,6 +65,7 @@ class ControlPlane:
             engine=SimulatedEngine(self.world, self.clock),
             router=SimulatedRouter(self.world, self.clock),
             builder=SimulatedBuilder(self.world, self.clock),
+            rewrite=self.world.rewrite,
         )
 
     def client(self, token: str) -> httpx.AsyncClient:

@@ -208,3 +208,39 @@ async def test_a_version_must_fit_the_source(plane: ControlPlane) -> None:
     ):
         refusal = await plane.call("POST", path, body, expect=400)
         assert words in refusal["message"]
+
+
+# -- scripts
+
+
+@pytest.mark.parametrize(
+    ("script", "verb", "state"),
+    [
+        ("build=fail", "deploy", "BUILD_ERROR"),
+        ("boot=exit", "deploy", "DEPLOYMENT_ERROR"),
+        ("answer=none", "deploy", "DEPLOYMENT_ERROR"),
+        ("boot=exit", "restart-service", "RESTART_ERROR"),
+        ("stop=fail", "stop", "STOP_ERROR"),
+        ("destroy=fail", "uninstall", "DELETE_ERROR"),
+    ],
+)
+async def test_a_script_makes_the_next_deployment_of_a_service_end_as_told(
+    script: str, verb: str, state: str, plane: ControlPlane
+) -> None:
+    environment = await plane.environment()
+    application = await plane.application(environment, "api")
+    await plane.roll(environment)
+    await plane.call("PUT", f"/refloat/service/{application}/simulation", {"script": script})
+    body = {"git_commit_id": "b" * 40} if verb == "deploy" else None
+    await plane.call("POST", f"/application/{application}/{verb}", body, expect=202)
+    assert _states(await plane.ended(environment)) == {application: state}
+    await plane.call("PUT", f"/refloat/service/{application}/simulation", {"script": ""})
+    assert _states(await plane.roll(environment)) == {application: "DEPLOYED"}
+
+
+async def test_a_script_that_cannot_be_read_is_refused(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    application = await plane.application(environment, "api")
+    path = f"/refloat/service/{application}/simulation"
+    refusal = await plane.call("PUT", path, {"script": "boot=explode"}, expect=400)
+    assert "boot cannot be 'explode'" in refusal["message"]

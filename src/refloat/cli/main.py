@@ -16,6 +16,7 @@ _WHERE = {
     "down": "down",
     "doctor": "doctor",
     "serve": "serve",
+    "emulator": "serve",
     "service": "service",
     "status": "show",
     "plan": "show",

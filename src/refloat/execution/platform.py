@@ -1,5 +1,6 @@
 """A cluster kind's matched set: where services run, who routes to them, who builds them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from refloat.builders.base import Builder
@@ -14,3 +15,5 @@ class Platform:
     engine: Engine
     router: Router
     builder: Builder
+    rewrite: Callable[[str, str], None] | None = None
+    """Where nothing really runs: has a service (by id) behave by a script from now on."""

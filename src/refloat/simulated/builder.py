@@ -7,7 +7,7 @@ from refloat.clock import Clock
 from refloat.domain.errors import BuildFailed
 from refloat.domain.revision import Artifact, Level, LogSink
 from refloat.domain.services import Commit, GitSource
-from refloat.simulated.script import VARIABLE, of_url
+from refloat.simulated.script import VARIABLE, Script, of_url
 from refloat.simulated.world import World
 
 _FOREVER = 10**9
@@ -21,7 +21,8 @@ class SimulatedBuilder:
         self._clock = clock
 
     async def resolve(self, service_id: str, source: GitSource, commit_id: str | None = None) -> Commit:
-        if of_url(source.url).word("resolve", self._world.turn(service_id, "resolve")) == "fail":
+        script = self._world.behaves(service_id, of_url(source.url))
+        if script.word("resolve", self._world.turn(service_id, "resolve")) == "fail":
             raise BuildFailed(
                 f"branch {source.branch or 'main'} of {source.url} cannot be read: scripted to fail"
             )
@@ -34,26 +35,28 @@ class SimulatedBuilder:
         return (await self.resolve(service_id, source),)[:limit]
 
     async def build(self, request: BuildRequest, log: LogSink) -> Artifact:
-        script = of_url(request.source.url)
+        configured = of_url(request.source.url)
+        script = self._world.behaves(request.service_id, configured)
         key = _hash(
             f"{request.service_id} {request.source.url} {request.source.root_path} {request.commit_id}"
         )
-        cached = key in self._world.artifacts
+        cached = key in self._world.artifacts and script.word("build") == "ok"
         if not cached:
             log(Level.INFO, f"building commit {request.commit_id[:8]}")
-            await self._work(request, script.word("build", self._world.turn(request.service_id, "build")))
+            await self._work(request, script)
             self._world.artifacts.add(key)
         return Artifact(
             key=key,
             location="",
             web=("simulated",),
             release=() if script.word("release") == "none" else ("release",),
-            environment={VARIABLE: script.text},
+            environment={VARIABLE: configured.text},
             cached=cached,
         )
 
-    async def _work(self, request: BuildRequest, word: str) -> None:
-        seconds = of_url(request.source.url).seconds("build_seconds")
+    async def _work(self, request: BuildRequest, script: Script) -> None:
+        seconds = script.seconds("build_seconds")
+        word = script.word("build", self._world.turn(request.service_id, "build"))
         self._world.building.add(request.service_id)
         try:
             await self._clock.sleep(min(_FOREVER if word == "hang" else seconds, request.timeout_seconds))

@@ -50,7 +50,7 @@ class SimulatedEngine:
         return self._instances(self._world.running[revision.key])
 
     def _start(self, revision: Revision) -> None:
-        script = script_of_revision(revision)
+        script = self._world.behaves(revision.service_id, script_of_revision(revision))
         boot = script.word("boot", self._world.turn(revision.service_id, "boot"))
         running = Running(revision, script, boot, self._clock.monotonic())
         running.log.append(self._line(f"{revision.name} starts"))
@@ -98,7 +98,7 @@ class SimulatedEngine:
         self._world.guard(revision)
         if key in self._world.runs:
             return Ran(exit_code=self._world.runs[key])
-        script = script_of_revision(revision)
+        script = self._world.behaves(revision.service_id, script_of_revision(revision))
         word = script.word("release", self._world.turn(revision.service_id, "release"))
         log(Level.INFO, f"running {' '.join(argv)}")
         self._world.executing.add(key)
@@ -122,8 +122,10 @@ class SimulatedEngine:
         running = self._world.running.get(revision_key)
         if running is None or running.stopped:
             return
-        word = running.script.word("stop", self._world.turn(running.revision.service_id, "stop"))
-        await self._clock.sleep(_FOREVER if word == "hang" else running.script.seconds("stop_seconds"))
+        service_id = running.revision.service_id
+        script = self._world.behaves(service_id, running.script)
+        word = script.word("stop", self._world.turn(service_id, "stop"))
+        await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("stop_seconds"))
         if word == "fail":
             raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
         running.stopped = True

@@ -31,8 +31,24 @@ class World:
     runs: dict[str, int] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
     executing: set[str] = field(default_factory=set)
+
+    def rewrite(self, service_id: str, text: str) -> None:
+        """From now on the service behaves like this, whatever its configuration says; "" undoes it.
+
+        Values that are used in turn begin anew. Raises Invalid for a script that cannot be read.
+        """
+        script = Script(text)
+        self.turns = {key: count for key, count in self.turns.items() if key[0] != service_id}
+        self.overrides.pop(service_id, None)
+        if text:
+            self.overrides[service_id] = script
+
+    def behaves(self, service_id: str, script: Script) -> Script:
+        """The script that counts for a service."""
+        return self.overrides.get(service_id, script)
 
     def turn(self, service_id: str, key: str) -> int:
         """How often this was asked before, counting this time."""
@@ -49,7 +65,7 @@ class World:
     def script_of(self, service_id: str) -> Script:
         """The script of the newest revision of a service."""
         found = [r.script for r in self.running.values() if r.revision.service_id == service_id]
-        return found[-1] if found else Script()
+        return self.behaves(service_id, found[-1] if found else Script())
 
 
 def script_of_revision(revision: Revision) -> Script:

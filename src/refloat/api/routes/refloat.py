@@ -5,19 +5,21 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from litestar import get
-from litestar.params import FromQuery, QueryParameter
+from litestar import get, put
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from refloat.api import history
 from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
+from refloat.control.access import Operation
 from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
 from refloat.execution.queue import RECAP
+from refloat.execution.worker import platform_of
 from refloat.store import deployments as store
 from refloat.store import resources
 
@@ -86,6 +88,27 @@ async def stream(
     )
 
 
+class SimulationInput(msgspec.Struct, kw_only=True):
+    """`script` "" goes back to what the configuration says."""
+
+    script: str
+
+
+@put("/refloat/service/{service_id:str}/simulation")
+async def simulate(request: Http, service_id: Id, data: JSONBody[SimulationInput]) -> Body:
+    """How a service of a simulated cluster behaves from now on: the next deployment ends accordingly."""
+    call = Call(request)
+    service = await call.reach_service(service_id, Operation.DEPLOY)
+    environment = await resources.get(call.read, Environment, service.parent)
+    platform = await platform_of(call.read, call.context.platforms, environment)
+    if platform.rewrite is None:
+        raise Invalid(
+            f"{service.name} really runs", hint="only services of a simulated cluster take a script"
+        )
+    platform.rewrite(service.id, data.script)
+    return {"script": data.script}
+
+
 async def _events(
     context: Context, environment: Environment, cursor: int, meant: Deployment | None
 ) -> AsyncIterator[str]:
@@ -123,4 +146,4 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_plan, read_journal, stream)
+ROUTES = (read_plan, read_journal, simulate, stream)
