@@ -37,9 +37,9 @@ check: lint test ## what CI runs
 states: $(VENV)/dev.ready ## write docs/reference/states.md anew
 	@$(BIN)/python -m tools.states
 
-lock: $(VENV)/dev.ready ## resolve the dependencies anew
-	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe --extra databases -o requirements/run.txt pyproject.toml
-	@$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --no-header --allow-unsafe -c requirements/run.txt -o requirements/dev.txt requirements/dev.in
+lock: $(VENV)/dev.ready ## resolve the dependencies anew, for every supported Python
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra databases -o requirements/run.txt pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements/run.txt -o requirements/dev.txt requirements/dev.in
 
 clean: ## remove what make made
 	@rm -rf $(VENV) build dist
