@@ -9,6 +9,7 @@ set -euo pipefail
 TARGETS=("${@:-demo}")
 REPOSITORY=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 ROOT=$(mktemp -d /var/tmp/refloat-clean-root.XXXXXX)
+chmod 755 "$ROOT"
 trap 'rm -rf --one-file-system "$ROOT"' EXIT
 
 . /etc/os-release
