@@ -181,11 +181,11 @@ class Installation:
     def journal(self, environment: str) -> list[dict[str, Any]]:
         return list(self.call("GET", f"/refloat/environment/{environment}/journal")["results"])
 
-    def get(self, application: str) -> httpx.Response:
+    def get(self, application: str, path: str = "/") -> httpx.Response:
         """One request as the public makes it."""
         link = self.call("GET", f"/application/{application}/link")["results"][0]
         host = link["url"].removeprefix("http://")
-        return httpx.get(f"http://127.0.0.1:{self.http_port}/", headers={"Host": host}, timeout=10)
+        return httpx.get(f"http://127.0.0.1:{self.http_port}{path}", headers={"Host": host}, timeout=10)
 
     def log_text(self, environment: str) -> str:
         lines = self.call("GET", f"/environment/{environment}/logs")

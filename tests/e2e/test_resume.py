@@ -1,11 +1,13 @@
 """A control plane that is killed in the middle changes nothing."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.installation import Installation, Repository, eventually
+from refloat.supervisor.processes import LocalSupervisor
+from tests.e2e.installation import APP, Installation, Repository, eventually
 
 STEPS = ("precheck", "build", "execute", "prepare", "ready", "switch", "verify", "drain", "stop")
 REST = ("withdraw", "destroy")
@@ -110,6 +112,43 @@ async def test_after_every_process_died_all_wanted_instances_come_back(folder: P
         assert installation.get(application).text == "morning"
     finally:
         await installation.remove()
+
+
+SLOW = APP.replace(
+    'print("app starts", flush=True)',
+    'print("app starts", flush=True)\ntime.sleep(0.5)\nprint("app listens", flush=True)',
+)
+
+
+async def test_after_every_process_died_services_come_back_in_stage_order(folder: Path) -> None:
+    installation = Installation(folder)
+    installation.start()
+    try:
+        environment = installation.environment()
+        url = Repository(folder / "git", {"app.py": SLOW, "Procfile": "web: python app.py\n"}).url
+        names = ("third", "second", "first")
+        services = {name: installation.application(environment, name, url) for name in names}
+        for name in reversed(names):
+            path = f"/environment/{environment}/deploymentStage"
+            stage = installation.call("POST", path, {"name": name})["id"]
+            installation.call("PUT", f"/deploymentStage/{stage}/service/{services[name]}")
+        assert installation.roll(environment)["state"] == "DEPLOYED"
+        installation.kill()
+        _kill_everything(installation)
+        installation.start()
+        for service in services.values():
+            eventually(lambda service=service: installation.get(service).status_code == 200)
+        told = {name: _last_times(installation, service) for name, service in services.items()}
+        assert told["first"]["app listens"] < told["second"]["app starts"]
+        assert told["second"]["app listens"] < told["third"]["app starts"]
+    finally:
+        await installation.remove()
+
+
+def _last_times(installation: Installation, service: str) -> dict[str, datetime]:
+    """When the service last said each thing, by its shim's clock."""
+    lines = LocalSupervisor(installation.node).log(f"app.{service}.1.0", 50)
+    return {line.text: line.at for line in lines}
 
 
 def _kill_everything(installation: Installation) -> None:

@@ -1,10 +1,15 @@
 """DEPLOYED only when the new version answered through its route; else the reason, and the old one serves."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from refloat.supervisor.base import LIVE
+from refloat.supervisor.processes import LocalSupervisor
 from tests.e2e.installation import APP, Installation, Repository
 
 _QUICK = {
@@ -79,3 +84,53 @@ def test_a_source_that_cannot_be_read_is_a_build_error_that_names_it(
     installation.application(environment, "api", url, git_repository={"url": url, **source})
     assert installation.roll(environment)["state"] == "BUILD_ERROR"
     assert words in installation.last(environment)["stages"][0]["services"][0]["reason"]
+
+
+class StrangerOnThePort:
+    """Something that is not our edge answers on the public port, and passes on to one fixed endpoint."""
+
+    def __init__(self, port: int, endpoint: str) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer = httpx.get(f"http://{endpoint}{self.path}")
+                self.send_response(answer.status_code)
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_: Any) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+async def test_a_version_that_the_public_route_does_not_lead_to_is_not_deployed(
+    installation: Installation, folder: Path
+) -> None:
+    environment = installation.environment()
+    application = installation.application(environment, "api", Repository(folder / "git").url)
+    greeting = installation.variable(application, "APPLICATION", "GREETING", "old")
+    installation.roll(environment)
+    supervisor = LocalSupervisor(installation.node)
+    for state in await supervisor.states("edge"):
+        await supervisor.stop(state.id, 0)
+    old = next(s for s in await supervisor.states(f"app.{application}.1"))
+    stranger = StrangerOnThePort(installation.http_port, f"127.0.0.1:{old.labels['port']}")
+    try:
+        installation.edit_variable(greeting, "GREETING", "new")
+        assert installation.roll(environment)["state"] == "DEPLOYMENT_ERROR"
+        service = installation.last(environment)["stages"][0]["services"][0]
+        assert "not verified through its public route" in service["reason"]
+        assert service["serving"] == f"{application}.1"
+        assert installation.get(application).text == "old"
+        left = [s.id for s in await supervisor.states("app.") if s.status in LIVE]
+        assert left == [old.id]
+    finally:
+        stranger.close()

@@ -22,6 +22,11 @@ _EXPLAINED = (
         "",
     ),
     (
+        r"permission denied \(.*publickey",
+        "permission denied: {url} takes none of the keys of this server's user",
+        "put a key that may read it into ~/.ssh of the user that runs the server, or into its ssh-agent",
+    ),
+    (
         r"could not read (username|password)|authentication failed|error: 40[13]|permission denied",
         "{url} does not exist or asks for credentials",
         "check the URL, or give credentials that may read it",

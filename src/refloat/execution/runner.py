@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 import msgspec
 
 from refloat.domain.deployment import Deployment, Target, Verb
-from refloat.domain.errors import BuildFailed, Fenced, NotFound, RefloatError, StepFailed
+from refloat.domain.errors import BuildFailed, Fenced, NotFound, RefloatError, StepFailed, StorageFull
 from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
@@ -244,7 +244,7 @@ class Runner:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on
             await asyncio.shield(self._give_up(steps))
-        except Fenced:
+        except (Fenced, StorageFull):
             raise
         except RefloatError as error:
             await self._fail(steps, error)

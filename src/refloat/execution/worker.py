@@ -14,7 +14,7 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
-from refloat.domain.errors import Conflict, RefloatError
+from refloat.domain.errors import Conflict, RefloatError, StorageFull
 from refloat.domain.resources import Cluster, ClusterKind, Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
@@ -171,14 +171,30 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
+        """Run it to its end. While nothing can be stored it waits and goes on where the journal ends."""
         try:
-            await runner.run()
-        except Exception as error:
-            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
-            await self._give_up(deployment, f"internal error: {type(error).__name__}")
+            while True:
+                try:
+                    await self._run(deployment, runner)
+                    return
+                except StorageFull as error:
+                    log.error(
+                        "a deployment waits for free space", deployment=deployment.id, reason=str(error)
+                    )
+                    await self._clock.sleep(TICK_SECONDS)
+                    runner = self._runners[deployment.id] = await self._runner(deployment)
         finally:
             self._runners.pop(deployment.id, None)
             self.wake()
+
+    async def _run(self, deployment: Deployment, runner: Runner) -> None:
+        try:
+            await runner.run()
+        except StorageFull:
+            raise
+        except Exception as error:
+            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
+            await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
     async def _runner(self, deployment: Deployment) -> Runner:
         read = self._database.read

@@ -1,0 +1,79 @@
+"""A full disk: writes are refused with 507, reads go on, and a deployment under way is finished later."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import APP, Installation, Repository, eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+SLOW = APP.replace('print("app starts", flush=True)', "time.sleep(2)")
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Path]:
+    """A disk of 6 MB."""
+    path = folder / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=755", "tmpfs", path])
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    """The file that takes all that is left."""
+    path = disk / "filling"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            return path
+
+
+async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_lost(
+    disk: Path, folder: Path
+) -> None:
+    installation = Installation(folder, REFLOAT_NODE_DIR=str(folder / "node"))
+    installation.data = disk / "data"
+    installation.node = folder / "node"
+    installation.start()
+    try:
+        repository = Repository(folder / "git")
+        environment = installation.environment()
+        application = installation.application(environment, "api", repository.url)
+        installation.roll(environment)
+        commit = repository.commit({"app.py": SLOW})
+        body = {"applications": [{"application_id": application, "git_commit_id": commit}]}
+        installation.call("POST", f"/environment/{environment}/service/deploy", body, expect=202)
+        eventually(lambda: installation.status(environment)["state"] == "DEPLOYING")
+        filling = _fill(disk)
+
+        refusal = eventually(lambda: _refusal(installation, application))
+        assert refusal["status"] == 507 and refusal["error"] == "Insufficient Storage"
+        assert "free disk space" in refusal["hint"]
+        assert installation.status(environment)["state"] == "DEPLOYING"
+        assert installation.get(application).text == "hello"
+        eventually(lambda: "waits for free space" in installation.log.read_text())
+
+        filling.unlink()
+        assert installation.ended(environment)["state"] == "DEPLOYED", installation.log_text(environment)
+        assert installation.get(application).text == "hello"
+        assert {step["outcome"] for step in installation.journal(environment)} == {"done"}
+        assert installation.roll(environment)["state"] == "DEPLOYED"
+    finally:
+        await installation.remove()
+
+
+def _refusal(installation: Installation, application: str) -> dict[str, object] | None:
+    """Write until it is refused: what fitted into the last free page still fits."""
+    path = f"/application/{application}/environmentVariable"
+    key = f"A{os.urandom(4).hex()}"
+    answer = installation.api.post(path, json={"key": key, "value": "x" * 5000})
+    return dict(answer.json()) if answer.status_code != 201 else None
