@@ -186,7 +186,7 @@ async def serve(settings: Settings) -> None:
 def listener(settings: Settings) -> socket.socket:
     """The API's socket, bound and not yet listening; Unavailable when it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))
