@@ -55,13 +55,19 @@ services:
 
 
 @pytest.fixture
-def shell(installation: Installation) -> Iterator[Shell]:
-    organization = installation.call("GET", "/organization")["results"][0]["id"]
+def installation(cleared: Installation) -> Installation:
+    """With a registry `hub` and a simulated cluster `sim`."""
+    organization = cleared.call("GET", "/organization")["results"][0]["id"]
     hub = {"name": "hub", "kind": "DOCKER_HUB", "url": "https://docker.io", "config": {}}
-    installation.call("POST", f"/organization/{organization}/containerRegistry", hub)
-    installation.call(
-        "POST", f"/organization/{organization}/cluster", {"name": "sim", "refloat_kind": "simulated"}
-    )
+    for noun, body in (("containerRegistry", hub), ("cluster", {"name": "sim", "refloat_kind": "simulated"})):
+        path = f"/organization/{organization}/{noun}"
+        if body["name"] not in [it["name"] for it in cleared.call("GET", path)["results"]]:
+            cleared.call("POST", path, body)
+    return cleared
+
+
+@pytest.fixture
+def shell(installation: Installation) -> Iterator[Shell]:
     made = Shell(installation)
     yield made
     made.end()

@@ -41,7 +41,7 @@ def perform(there: There, wanted: Manifest, todo: list[Change]) -> None:
         except Problem as problem:
             problem.message = f"{wanted.reader.name}, line {change.line}: {problem.message}"
             raise
-        there.read()
+        there.forget()
 
 
 _Step = tuple[str, str, int, Callable[[], None]]

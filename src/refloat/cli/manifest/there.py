@@ -8,33 +8,53 @@ from refloat.cli.manifest.references import Names
 
 
 class There:
-    """An environment of a project by its name; `environment` is None until it is made."""
+    """An environment of a project by its name; `environment` is None until it is made.
+
+    What was read is kept until `forget`.
+    """
 
     def __init__(self, client: Client, project: Json, name: str) -> None:
         self.client = client
         self.project = project
         self._name = name
-        self.environment: Json | None = None
-        self.services: dict[str, Json] = {}
-        self.stages: list[Json] = []
-        self._variables: dict[str, list[Json]] = {}
-        self.read()
+        self._registries: dict[str, str] | None = None
+        self.forget()
 
     @classmethod
     def find(cls, client: Client, project: str, name: str) -> "There":
         return cls(client, find_project(client, project), name)
 
-    def read(self) -> None:
-        """Everything anew."""
-        listed = self.client.get(f"/project/{self.project['id']}/environment")["results"]
-        self.environment = next((it for it in listed if it["name"].lower() == self._name.lower()), None)
-        self._variables.clear()
-        if self.environment is None:
-            return
-        path = f"/environment/{self.environment['id']}"
-        found = self.client.get(f"{path}/services")["results"]
-        self.services = {it["name"].lower(): it for it in found}
-        self.stages = self.client.get(f"{path}/deploymentStage")["results"]
+    def forget(self) -> None:
+        """Read anew what is asked for from now on."""
+        self._environment: Json | None = None
+        self._services: dict[str, Json] | None = None
+        self._stages: list[Json] | None = None
+        self._variables: dict[str, list[Json]] = {}
+
+    @property
+    def environment(self) -> Json | None:
+        if self._environment is None:
+            listed = self.client.get(f"/project/{self.project['id']}/environment")["results"]
+            self._environment = next((it for it in listed if it["name"].lower() == self._name.lower()), None)
+        return self._environment
+
+    @property
+    def services(self) -> dict[str, Json]:
+        """By lower-case name."""
+        if self._services is None:
+            self._services = {it["name"].lower(): it for it in self._listed("services")}
+        return self._services
+
+    @property
+    def stages(self) -> list[Json]:
+        """In the order they run."""
+        if self._stages is None:
+            self._stages = self._listed("deploymentStage")
+        return self._stages
+
+    def _listed(self, noun: str) -> list[Json]:
+        there = self.environment
+        return list(self.client.get(f"/environment/{there['id']}/{noun}")["results"]) if there else []
 
     @property
     def id(self) -> str:
@@ -97,5 +117,7 @@ class There:
 
     def registries(self) -> dict[str, str]:
         """Ids of the organization's container registries by name."""
-        path = f"/organization/{self.project['organization']['id']}/containerRegistry"
-        return {it["name"]: it["id"] for it in self.client.get(path)["results"]}
+        if self._registries is None:
+            path = f"/organization/{self.project['organization']['id']}/containerRegistry"
+            self._registries = {it["name"]: it["id"] for it in self.client.get(path)["results"]}
+        return self._registries

@@ -192,7 +192,7 @@ class _Comparison:
     def _make_anew(self, wish: Wish) -> None:
         if known := self._there.own(wish.service).get(wish.variable.key):
             self._there.client.delete(f"/variable/{known['id']}")
-            self._there.read()
+            self._there.forget()
         self._make(wish)
 
     def _body(self, wish: Wish) -> Json:
