@@ -132,7 +132,8 @@ def configure_logging() -> None:
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     configure_logging()
-    check_isolation(settings, as_root=os.geteuid() == 0)
+    if not settings.emulate:  # it runs nothing that could be kept apart
+        check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)
     lock = occupy(settings.data_dir)
     bound = listener(settings)
@@ -185,7 +186,7 @@ async def serve(settings: Settings) -> None:
 def listener(settings: Settings) -> socket.socket:
     """The API's socket, bound and not yet listening; Unavailable when it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))

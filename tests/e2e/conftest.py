@@ -1,12 +1,13 @@
 """Real installations: one for a module that does not break it, one of its own for a test that does."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.installation import Installation
+from tests.e2e.installation import Installation, eventually
 
 
 @pytest.fixture
@@ -25,3 +26,31 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
     made.start()
     yield made
     await made.remove()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Installation]:
+    """One server for the tests of a module that do not break it; `cleared` empties it between them."""
+    with tempfile.TemporaryDirectory(prefix="refloat-", ignore_cleanup_errors=True) as name:
+        made = Installation(Path(name))
+        made.start()
+        yield made
+        asyncio.run(made.remove())
+
+
+@pytest.fixture
+def cleared(shared: Installation) -> Iterator[Installation]:
+    """The module's server; the environments that a test made are deleted after it."""
+    yield shared
+    projects = [
+        project
+        for organization in shared.call("GET", "/organization")["results"]
+        for project in shared.call("GET", f"/organization/{organization['id']}/project")["results"]
+    ]
+    for project in projects:
+        for environment in shared.call("GET", f"/project/{project['id']}/environment")["results"]:
+            shared.api.post(f"/environment/{environment['id']}/cancelDeployment")
+            shared.call("DELETE", f"/environment/{environment['id']}", expect=204)
+            eventually(
+                lambda path=f"/environment/{environment['id']}": shared.api.get(path).status_code == 404
+            )

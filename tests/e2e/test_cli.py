@@ -71,8 +71,10 @@ def simulated(installation: Installation, name: str, *scripts: str) -> str:
     """An environment on a simulated cluster, with one application for each script."""
     organization = installation.call("GET", "/organization")["results"][0]["id"]
     project = installation.call("GET", f"/organization/{organization}/project")["results"][0]["id"]
-    cluster = {"name": f"sim-{name}", "refloat_kind": "simulated"}
-    made = installation.call("POST", f"/organization/{organization}/cluster", cluster)
+    clusters = f"/organization/{organization}/cluster"
+    body: dict[str, str] = {"name": f"sim-{name}", "refloat_kind": "simulated"}
+    there = [it for it in installation.call("GET", clusters)["results"] if it["name"] == body["name"]]
+    made = there[0] if there else installation.call("POST", clusters, body)
     body = {"name": name, "cluster": made["id"]}
     environment = str(installation.call("POST", f"/project/{project}/environment", body)["id"])
     for number, script in enumerate(scripts):

@@ -12,6 +12,11 @@ from tests.e2e.test_cli import Shell, simulated
 
 
 @pytest.fixture
+def installation(cleared: Installation) -> Installation:
+    return cleared
+
+
+@pytest.fixture
 def shell(installation: Installation) -> Iterator[Shell]:
     made = Shell(installation)
     yield made

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from refloat.cli.commands import manifests
 from refloat.cli.options import (
     accepted,
     as_json_option,
@@ -127,5 +128,8 @@ def _tell_gone(found: dict[str, Any], as_json: bool) -> None:
     else:
         click.echo(f"{found['name']} is DELETED")
 
+
+for _command in manifests.COMMANDS:
+    env.add_command(_command)
 
 COMMANDS = (env,)

@@ -19,10 +19,11 @@ def _run(settings: "Settings") -> None:
 
     from refloat.app import serve as run
     from refloat.domain.errors import Unavailable
+    from refloat.settings import SettingError
 
     try:
         asyncio.run(run(settings))
-    except Unavailable as error:
+    except (SettingError, Unavailable) as error:
         raise Problem(str(error)) from None
 
 

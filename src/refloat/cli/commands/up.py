@@ -181,6 +181,8 @@ def _tell(
     """The last words: where it answers, where the API is, where the token is."""
     import json
 
+    from refloat.cli import render
+
     public, internal = application.addresses()
     name = application.body["name"]
     if wish.as_json:
@@ -202,11 +204,10 @@ def _tell(
     if not changed:
         click.echo(f"nothing changed: {name} runs this commit ({commit[:12]}) already")
     if code == Exit.DONE:
-        click.echo(f"{name:<8} {public}")
+        rows = [[name, public], ["API", server.url], ["token", _token_place()]]
         if internal:
-            click.echo(f"         {internal} for programs that do not resolve *.localhost")
-        click.echo(f"API      {server.url}")
-        click.echo(f"token    {_token_place()}")
+            rows.insert(1, ["", f"{internal} for programs that do not resolve *.localhost"])
+        click.echo(render.table(rows))
 
 
 def _token_place() -> str:

@@ -1,0 +1,36 @@
+"""The API's socket: answers leave at once, however small they are."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import uvloop
+
+from refloat.app import listener
+from refloat.settings import Settings
+
+
+async def _connected(folder: Path) -> int:
+    """Whether the accepted end of a connection sends without waiting for more."""
+    bound = listener(Settings(data_dir=folder, node_dir=folder, port=0))
+    seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own = writer.get_extra_info("socket")
+        seen.set_result(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    server = await asyncio.start_server(accept, sock=bound)
+    _, writer = await asyncio.open_connection(*bound.getsockname()[:2])
+    writer.close()
+    async with server:
+        return await seen
+
+
+def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path: Path) -> None:
+    """Event loops only ask for it on sockets that name their protocol; without it every request on a kept
+    connection costs 40 ms more."""
+    with asyncio.Runner() as plain:
+        assert plain.run(_connected(tmp_path))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as fast:
+        assert fast.run(_connected(tmp_path))
