@@ -6,8 +6,7 @@ import uuid
 from refloat.control.context import Context
 from refloat.domain import variables as domain
 from refloat.domain.resources import Environment, Resource, Variable, VariableScope, VariableType
-from refloat.execution.snapshot import reserve_addresses
-from refloat.execution.worker import platform_of
+from refloat.execution.places import addresses_of
 from refloat.store import resources as store
 
 _VERSION = 8
@@ -21,9 +20,8 @@ async def built_ins(context: Context, owner: Resource) -> tuple[Variable, ...]:
     environment = await store.find(read, Environment, environment_id)
     if environment is None:
         return ()
-    platform = await platform_of(read, context.platforms, environment)
-    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
-    services = await store.services(read, environment.id)
+    addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
+    services = [s for s in await store.services(read, environment.id) if s.id in addresses]
     values = domain.builtins(environment, services, {k: (a.internal, a.url) for k, a in addresses.items()})
     return tuple(_document(context, environment, key, value) for key, value in values.items())
 

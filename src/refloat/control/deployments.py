@@ -16,8 +16,9 @@ from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Commit, Environment, Service, Stage
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
-from refloat.execution.snapshot import compile_environment, reserve_addresses
-from refloat.execution.worker import observe, plan_for, platform_of
+from refloat.execution.places import addresses_of, platform_of
+from refloat.execution.snapshot import compile_environment
+from refloat.execution.worker import observe, plan_for
 from refloat.planning.plan import Plan
 from refloat.store import deployments as store
 from refloat.store import resources
@@ -75,7 +76,7 @@ async def read_plan(
     read = context.database.read
     platform = await platform_of(read, context.platforms, environment)
     running = await observe(platform, environment.id)
-    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
+    addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
     compiled = await compile_environment(read, context.sealer, environment, addresses)
     expected = {
         service_id: seconds

@@ -11,7 +11,7 @@ import msgspec
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
-from refloat.domain.errors import Fenced, StepFailed
+from refloat.domain.errors import Fenced, StepFailed, StorageLost
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
@@ -105,7 +105,7 @@ class Journal:
         except asyncio.CancelledError:
             await asyncio.shield(self._end(service_id, name, Outcome.CANCELED, {}))
             raise
-        except Fenced:
+        except (Fenced, StorageLost):
             raise
         except Exception as error:
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})

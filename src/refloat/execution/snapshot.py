@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from refloat.domain.hosts import host_names
 from refloat.domain.resources import (
     Environment,
     Project,
@@ -20,7 +19,6 @@ from refloat.domain.resources import (
 )
 from refloat.domain.variables import Effective, builtins, effective
 from refloat.execution.applied import Applied, of_environment
-from refloat.execution.platform import Platform
 from refloat.planning.wanted import Wanted, fields_of, is_routed
 from refloat.routers.base import Address
 from refloat.store import resources as store
@@ -28,6 +26,8 @@ from refloat.store.database import Reader
 from refloat.store.sealing import Sealer
 
 Addresses = Mapping[str, Address]
+NO_ADDRESS = Address(internal="", hosts=(), url="")
+"""Of a service that was made after the addresses were asked for."""
 
 
 class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,15 +64,6 @@ class Compiled:
     snapshot: Snapshot
 
 
-async def reserve_addresses(
-    read: Reader, platform: Platform, environment: Environment, domain: str
-) -> dict[str, Address]:
-    """The stable address of every service of the environment; outside of any transaction."""
-    services = await store.services(read, environment.id)
-    hosts = host_names(environment.id, {s.id: s.name for s in services}, domain)
-    return {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in services}
-
-
 async def compile_environment(
     read: Reader, sealer: Sealer, environment: Environment, addresses: Addresses
 ) -> Compiled:
@@ -87,7 +78,8 @@ async def compile_environment(
         await store.children(read, Variable, project.id),
         await store.children(read, Variable, environment.id),
     )
-    provided = builtins(environment, services, {k: (a.internal, a.url) for k, a in addresses.items()})
+    known = {s.id: addresses.get(s.id, NO_ADDRESS) for s in services}
+    provided = builtins(environment, services, {k: (a.internal, a.url) for k, a in known.items()})
     wanted: list[Wanted] = []
     snapshots: dict[str, ServiceSnapshot] = {}
     for service in services:

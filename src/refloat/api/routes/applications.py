@@ -13,8 +13,7 @@ from refloat.control.access import Operation
 from refloat.control.application_input import ApplicationInput
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Application, Environment, Service
-from refloat.execution.snapshot import reserve_addresses
-from refloat.execution.worker import platform_of
+from refloat.execution.places import addresses_of, platform_of
 from refloat.planning.wanted import is_routed
 from refloat.store import resources as store
 
@@ -58,9 +57,11 @@ async def edit_application(request: Http, application_id: Id, data: JSONBody[App
 
 
 async def _links(call: Call, environment: Environment, services: list[Service]) -> Body:
-    platform = await platform_of(call.read, call.context.platforms, environment)
-    addresses = await reserve_addresses(call.read, platform, environment, call.context.settings.domain)
-    return shapes.listed([shapes.link(s, addresses[s.id]) for s in services if is_routed(s)])
+    context = call.context
+    addresses = await addresses_of(call.read, context.platforms, environment, context.settings.domain)
+    return shapes.listed(
+        [shapes.link(s, addresses[s.id]) for s in services if is_routed(s) and s.id in addresses]
+    )
 
 
 @get("/application/{application_id:str}/link")
