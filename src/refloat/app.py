@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -160,6 +161,7 @@ def configure_logging() -> None:
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     configure_logging()
+    signal.signal(signal.SIGTERM, _end)
     settings = prepare_data_dir(settings)
     lock = lock_data_dir(settings.data_dir)
     replica_id = secrets.token_hex(8)
@@ -171,6 +173,12 @@ async def serve(settings: Settings) -> None:
     finally:
         await database.close()
         os.close(lock)
+
+
+def _end(*_: object) -> None:
+    """An end in order: uvicorn sends itself the signal again when it has stopped, and by default that
+    would end the process before its place among the servers is given back."""
+    raise SystemExit(0)
 
 
 async def _serve(

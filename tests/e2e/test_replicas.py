@@ -5,18 +5,27 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.databases import PostgresServer, start_postgres
+from tests.databases import PASSWORD, PostgresServer, start_postgres
 from tests.e2e.installation import Installation, Repository, eventually
 
-SLOW = """
-import time
-time.sleep({seconds})
-"""
+SLOW_RELEASE = {
+    "slow.py": "import time; time.sleep(4)\n",
+    "Procfile": "web: python app.py\nrelease: python slow.py\n",
+}
+
+
+class Deployed(NamedTuple):
+    """An environment with one verified application, and its variable to change."""
+
+    environment: str
+    application: str
+    greeting: str
+    repository: Repository
 
 
 class Pair:
@@ -71,14 +80,21 @@ async def pair_on(folder: Path, server: PostgresServer) -> AsyncIterator[Pair]:
         await pair.remove()
 
 
-def deployed(pair: Pair, folder: Path) -> tuple[str, str, str]:
-    """An environment with one verified application, and its variable to change."""
-    one = pair.leader
+def deployed(pair: Pair, folder: Path) -> Deployed:
+    one, repository = pair.leader, Repository(folder / "git")
     environment = one.environment()
-    application = one.application(environment, "api", Repository(folder / "git").url)
+    application = one.application(environment, "api", repository.url)
     greeting = one.variable(application, "APPLICATION", "GREETING", "morning")
     assert one.roll(environment)["state"] == "DEPLOYED"
-    return environment, application, greeting
+    return Deployed(environment, application, greeting, repository)
+
+
+def begin_slow_release(pair: Pair, it: Deployed) -> None:
+    """A deployment, asked for at the other server, that is in the middle of a release command of 4 s."""
+    commit = it.repository.commit(SLOW_RELEASE)
+    body = {"applications": [{"application_id": it.application, "git_commit_id": commit}]}
+    pair.other.call("POST", f"/environment/{it.environment}/service/deploy", body, expect=202)
+    eventually(lambda: any(s["step"] == "execute" for s in pair.other.journal(it.environment)))
 
 
 class Traffic:
@@ -121,7 +137,7 @@ async def test_what_a_killed_server_was_doing_is_finished_by_the_other(
 ) -> None:
     async with pair_on(folder, postgres) as pair:
         pair.leader.start()
-        environment, application, greeting = deployed(pair, folder)
+        environment, application, greeting, _ = deployed(pair, folder)
         pair.leader.kill()
         pair.leader.start(REFLOAT_CRASH_AT=place)
         pair.other.start()
@@ -140,40 +156,82 @@ async def test_a_frozen_server_is_replaced_and_writes_nothing_when_it_wakes(
 ) -> None:
     async with pair_on(folder, postgres) as pair:
         pair.start()
-        environment, application, _ = deployed(pair, folder)
-        build = "import time; time.sleep(4)"
-        slow = {
-            "app.py": "raise SystemExit",
-            "Procfile": f"web: python app.py\nrelease: python -c '{build}'\n",
-        }
-        del slow["app.py"]
-        Repository.commit(_repository(folder), slow)
-        commit = _repository(folder).head()
-        pair.other.call(
-            "POST",
-            f"/environment/{environment}/service/deploy",
-            {"applications": [{"application_id": application, "git_commit_id": commit}]},
-            expect=202,
-        )
-        eventually(
-            lambda: pair.other.status(environment)["state"] == "EXECUTING" or _executing(pair, environment)
-        )
+        it = deployed(pair, folder)
+        begin_slow_release(pair, it)
         assert pair.leader.process is not None
         pair.leader.process.send_signal(signal.SIGSTOP)
-        assert pair.other.ended(environment)["state"] == "DEPLOYED"
-        before = (pair.other.journal(environment), pair.other.log_text(environment))
+        assert pair.other.ended(it.environment)["state"] == "DEPLOYED"
+        before = told(pair.other, it.environment)
         pair.leader.process.send_signal(signal.SIGCONT)
         eventually(lambda: "another server may work" in pair.leader.log.read_text())
-        assert pair.leader.status(environment) == pair.other.status(environment)
-        assert (pair.other.journal(environment), pair.other.log_text(environment)) == before
+        assert told(pair.other, it.environment) == told(pair.leader, it.environment) == before
+        check_finished_once(pair.other.journal(it.environment), "execute")
         assert pair.leader.process.poll() is None
 
 
-def _executing(pair: Pair, environment: str) -> bool:
-    return any(s["step"] == "execute" for s in pair.other.journal(environment))
+async def test_a_cancel_reaches_the_server_that_works(folder: Path, postgres: PostgresServer) -> None:
+    async with pair_on(folder, postgres) as pair:
+        pair.start()
+        it = deployed(pair, folder)
+        begin_slow_release(pair, it)
+        pair.other.call("POST", f"/environment/{it.environment}/cancelDeployment", expect=202)
+        assert pair.other.ended(it.environment)["state"] == "CANCELED"
+        assert told(pair.other, it.environment) == told(pair.leader, it.environment)
+        assert pair.other.get(it.application).text == "morning"
 
 
-def _repository(folder: Path) -> Repository:
-    found = Repository.__new__(Repository)
-    found.folder = folder / "git"
-    return found
+async def test_deployments_end_right_when_postgresql_crashes_in_the_middle(
+    folder: Path, server: PostgresServer
+) -> None:
+    async with pair_on(folder, server) as pair:
+        pair.start()
+        it = deployed(pair, folder)
+        with Traffic(pair.other, it.application) as traffic:
+            begin_slow_release(pair, it)
+            server.crash()
+            server.start()
+            eventually(lambda: answers(pair.leader) and answers(pair.other))
+            assert pair.other.ended(it.environment)["state"] == "DEPLOYED"
+        assert set(traffic.answers) == {200}
+        assert told(pair.other, it.environment) == told(pair.leader, it.environment)
+        check_finished_once(pair.other.journal(it.environment), "execute")
+        assert pair.leader.roll(it.environment)["state"] == "DEPLOYED"
+
+
+async def test_a_server_that_ends_in_order_hands_its_node_over(
+    folder: Path, postgres: PostgresServer
+) -> None:
+    async with pair_on(folder, postgres) as pair:
+        pair.start()
+        it = deployed(pair, folder)
+        assert not leads(pair.other)
+        assert pair.leader.process is not None
+        pair.leader.process.terminate()
+        assert pair.leader.process.wait(30) == 0
+        pair.other.edit_variable(it.greeting, "GREETING", "evening")
+        assert pair.other.roll(it.environment)["state"] == "DEPLOYED"
+        assert pair.other.get(it.application).text == "evening"
+
+
+async def test_a_server_with_another_key_is_refused(folder: Path, postgres: PostgresServer) -> None:
+    async with pair_on(folder, postgres) as pair:
+        pair.leader.start()
+        refused = pair.other.spawn(REFLOAT_SECRET_KEY_FILE="")
+        assert refused.wait(30) == 1
+        words = pair.other.log.read_text()
+        assert "REFLOAT_SECRET_KEY_FILE" in words
+        assert PASSWORD not in words and PASSWORD not in pair.leader.log.read_text()
+
+
+def told(installation: Installation, environment: str) -> tuple[Any, ...]:
+    """All that a server says of an environment."""
+    return (
+        installation.call("GET", f"/environment/{environment}/statuses"),
+        installation.call("GET", f"/environment/{environment}/deploymentHistoryV2"),
+        installation.journal(environment),
+        installation.log_text(environment),
+    )
+
+
+def answers(installation: Installation) -> bool:
+    return installation.api.get("/organization").status_code == 200
