@@ -161,7 +161,6 @@ def configure_logging() -> None:
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     configure_logging()
-    signal.signal(signal.SIGTERM, _end)
     settings = prepare_data_dir(settings)
     lock = lock_data_dir(settings.data_dir)
     replica_id = secrets.token_hex(8)
@@ -173,12 +172,6 @@ async def serve(settings: Settings) -> None:
     finally:
         await database.close()
         os.close(lock)
-
-
-def _end(*_: object) -> None:
-    """An end in order: uvicorn sends itself the signal again when it has stopped, and by default that
-    would end the process before its place among the servers is given back."""
-    raise SystemExit(0)
 
 
 async def _serve(
@@ -257,6 +250,8 @@ async def _listen(app: Any, settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
+    # uvicorn sends the signal that stopped it once more; it must not cut the rest of the end short.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     await server.serve()
     if not server.started:
         raise Unavailable(
