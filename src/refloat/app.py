@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import structlog
 import uvicorn
-from litestar import Litestar
 
 from refloat.api.asgi import create_app
+from refloat.builders.commands import end_every_build
 from refloat.builders.local import LocalBuilder
 from refloat.clock import SystemClock
 from refloat.control.context import Context
@@ -27,9 +27,10 @@ from refloat.domain.resources import ClusterKind
 from refloat.engines.local.engine import LocalEngine
 from refloat.execution.applied import artifacts_in_use
 from refloat.execution.crash import KillAt, NoCrash
+from refloat.execution.leadership import lead
+from refloat.execution.node import NodeWork
+from refloat.execution.places import NodePlatforms, Platforms
 from refloat.execution.platform import Platform
-from refloat.execution.reconciler import Reconciler
-from refloat.execution.worker import Worker
 from refloat.routers.caddy import CaddyRouter
 from refloat.settings import Settings, check_isolation
 from refloat.simulated.builder import SimulatedBuilder
@@ -37,10 +38,12 @@ from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
 from refloat.store.database import Database
-from refloat.store.schema import migrate
+from refloat.store.facts import check_key
+from refloat.store.schema import migrate, migrate_postgres
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
 from refloat.supervisor.accounts import Accounts
+from refloat.supervisor.node import node_id
 from refloat.supervisor.occupancy import occupy
 from refloat.supervisor.processes import LocalSupervisor
 
@@ -79,6 +82,28 @@ def database_path(settings: Settings) -> Path:
     if settings.database_url:
         return Path(settings.database_url.removeprefix("sqlite:///"))
     return settings.data_dir / "refloat.db"
+
+
+async def open_database(settings: Settings, replica_id: str) -> tuple[Database, Callable[[], None]]:
+    """The migrated database, and what calls other servers on it. The driver is imported where it is used."""
+    if settings.shared:
+        from refloat.store.postgres import PostgresDatabase
+        from refloat.store.replicas import session_name
+
+        await migrate_postgres(settings.database_url)
+        shared = PostgresDatabase(settings.database_url, session_name(replica_id))
+        return shared, shared.call_others
+    path = database_path(settings)
+    migrate(path)
+    return SqliteDatabase(path), lambda: None
+
+
+def platforms_of(settings: Settings, database: Database, sealer: Sealer) -> Platforms:
+    """What this node can run; one of several nodes if the database is shared."""
+    simulated = simulated_platform()
+    local = simulated if settings.emulate else local_platform(settings, database, sealer)
+    platforms = {ClusterKind.LOCAL: local, ClusterKind.SIMULATED: simulated}
+    return NodePlatforms(platforms, node_id(settings.node_dir)) if settings.shared else platforms
 
 
 def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Platform:
@@ -136,15 +161,39 @@ async def serve(settings: Settings) -> None:
         check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)
     lock = occupy(settings.data_dir)
-    bound = listener(settings)
-    migrate(database_path(settings))
-    database = SqliteDatabase(database_path(settings))
-    clock = SystemClock()
-    sealer = load_sealer(settings.data_dir / "secret.key")
-    simulated = simulated_platform()
-    local = simulated if settings.emulate else local_platform(settings, database, sealer)
-    platforms = {ClusterKind.LOCAL: local, ClusterKind.SIMULATED: simulated}
-    worker = Worker(
+    try:
+        with listener(settings) as bound:
+            await _open_and_serve(settings, bound)
+    finally:
+        os.close(lock)
+
+
+async def _open_and_serve(settings: Settings, bound: socket.socket) -> None:
+    replica_id = secrets.token_hex(8)
+    database, call_others = await open_database(settings, replica_id)
+    try:
+        sealer = load_sealer(settings.key_file)
+        await check_key(database, sealer, str(settings.key_file))
+        await _serve(settings, bound, database, sealer, call_others, replica_id)
+    finally:
+        await database.close()
+
+
+async def _serve(
+    settings: Settings,
+    bound: socket.socket,
+    database: Database,
+    sealer: Sealer,
+    call_others: Callable[[], None],
+    replica_id: str,
+) -> None:
+    clock, platforms = SystemClock(), platforms_of(settings, database, sealer)
+
+    async def prepare() -> None:
+        await end_every_build(LocalSupervisor(settings.node_dir))
+        await platforms[ClusterKind.LOCAL].router.start()
+
+    work = NodeWork(
         database,
         sealer,
         clock,
@@ -152,7 +201,13 @@ async def serve(settings: Settings) -> None:
         domain=settings.domain,
         drain_seconds=settings.drain_seconds,
         crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
+        prepare=prepare,
     )
+
+    def wake() -> None:
+        work.wake()
+        call_others()
+
     context = Context(
         settings=settings,
         database=database,
@@ -160,27 +215,37 @@ async def serve(settings: Settings) -> None:
         clock=clock,
         entropy=os.urandom,
         platforms=platforms,
-        wake=worker.wake,
+        wake=wake,
     )
-    reconciler = Reconciler(database, sealer, clock, platforms)
-    await platforms[ClusterKind.LOCAL].router.start()
-    await bootstrap(context)
+    async with _at_work(settings, platforms, work, replica_id):
+        await bootstrap(context)
+        await _listen(create_app(context), settings, bound)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(reconciler.run())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
+@contextlib.asynccontextmanager
+async def _at_work(
+    settings: Settings, platforms: Platforms, work: NodeWork, replica_id: str
+) -> AsyncIterator[None]:
+    """The work of the node beside the API. On a shared database it is another server's until this one is
+    elected; what the node needs is brought up first by whoever is, so that its errors end the start."""
+    tasks: list[asyncio.Task[None]] = []
     try:
-        await _listen(create_app(context, [lifespan]), settings, bound)
+        if isinstance(platforms, NodePlatforms):
+            from refloat.store.replicas import ReplicaSession
+
+            session = ReplicaSession(settings.database_url, replica_id, platforms.node, work.wake)
+            tasks.append(asyncio.create_task(session.run()))
+            if await session.leads_at_first():
+                await work.prepare()
+            tasks.append(asyncio.create_task(lead(session, work.during)))
+        else:
+            await work.prepare()
+            tasks.append(asyncio.create_task(work.alone()))
+        yield
     finally:
-        await database.close()
-        os.close(lock)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def listener(settings: Settings) -> socket.socket:

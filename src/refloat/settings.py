@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
+POSTGRES = ("postgresql://", "postgres://")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,7 +32,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     domain: str = "localhost"
     """`REFLOAT_DOMAIN`: services answer at `<service>-<environment>.<domain>`."""
     database_url: str = ""
-    """`REFLOAT_DATABASE_URL`: default is SQLite in `<data>/refloat.db`."""
+    """`REFLOAT_DATABASE_URL`: default is SQLite in `<data>/refloat.db`. Never prints: it may hold a
+    password."""
+    secret_key_file: str = ""
+    """`REFLOAT_SECRET_KEY_FILE`: what values are sealed with; servers that share a database need the same.
+    Default: `<data>/secret.key`, made at the first start."""
     admin_token: str = ""
     """`REFLOAT_ADMIN_TOKEN`: else made at the first start and kept in `<data>/admin.token`, 0600."""
     local_sources: bool = True
@@ -49,6 +55,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Set by `refloat emulator` alone: clusters of every kind are simulated."""
     crash_at: str = ""
     """`REFLOAT_CRASH_AT` (`<step>:<before|during|after>`): for tests; the server ends itself with -9."""
+
+    @property
+    def key_file(self) -> Path:
+        """Where the sealing key is."""
+        return Path(self.secret_key_file) if self.secret_key_file else self.data_dir / "secret.key"
+
+    @property
+    def shared(self) -> bool:
+        """Whether the database is one that several servers can use."""
+        return self.database_url.startswith(POSTGRES)
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r}, host={self.host!r}, port={self.port})"
@@ -74,6 +90,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         http_port=_port(environ, "REFLOAT_HTTP_PORT", 8000),
         domain=environ.get("REFLOAT_DOMAIN") or "localhost",
         database_url=_database_url(environ),
+        secret_key_file=_path(environ, "REFLOAT_SECRET_KEY_FILE"),
         admin_token=environ.get("REFLOAT_ADMIN_TOKEN") or "",
         local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK),
         allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
@@ -126,6 +143,26 @@ def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:
 
 def _database_url(environ: Mapping[str, str]) -> str:
     url = environ.get("REFLOAT_DATABASE_URL") or ""
-    if url and not url.startswith("sqlite:///"):
-        raise SettingError(f"REFLOAT_DATABASE_URL must begin with sqlite:/// (got {url.split(':', 1)[0]!r})")
+    if url and not url.startswith(("sqlite:///", *POSTGRES)):
+        raise SettingError(
+            f"REFLOAT_DATABASE_URL must begin with sqlite:/// or postgresql:// (got {url.split(':', 1)[0]!r})"
+        )
+    if url.startswith(POSTGRES) and (complaint := _postgres_complaint(url)):
+        raise SettingError(
+            f"REFLOAT_DATABASE_URL {complaint}; it must be postgresql://<user>:<password>@<host>/<database>"
+        )
     return url
+
+
+def _postgres_complaint(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "has a port that is no number, or a character that must be written as %xx"
+    return "" if parts.path.strip("/") else "names no database"
+
+
+def _path(environ: Mapping[str, str], name: str) -> str:
+    text = environ.get(name) or ""
+    return str(Path(text).absolute()) if text else ""

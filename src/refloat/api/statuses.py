@@ -24,12 +24,14 @@ from refloat.domain.ids import execution_id
 from refloat.domain.progress import TERMINAL
 from refloat.domain.resources import Environment, Stage
 from refloat.domain.services import Service
-from refloat.execution.snapshot import Compiled, compile_environment, reserve_addresses
-from refloat.execution.worker import platform_of
+from refloat.execution.places import addresses_of
+from refloat.execution.snapshot import Addresses, compile_environment
 from refloat.planning.plan import StepName
 from refloat.planning.wanted import fingerprint
 from refloat.store import deployments as store
 from refloat.store import resources
+from refloat.store.database import Reader
+from refloat.store.sealing import Sealer
 
 Body = dict[str, Any]
 
@@ -265,8 +267,17 @@ def _between(start: datetime | None, end: datetime | None) -> int | None:
 
 
 async def view(context: Context, environment: Environment) -> EnvironmentView:
-    """Read an environment's status; what is committed at this instant."""
-    read = context.database.read
+    """Read an environment's status; all of it at one instant."""
+    addresses = await addresses_of(
+        context.database.read, context.platforms, environment, context.settings.domain
+    )
+    async with context.database.snapshot() as read:
+        return await _view(read, context.sealer, environment, addresses)
+
+
+async def _view(
+    read: Reader, sealer: Sealer, environment: Environment, addresses: Addresses
+) -> EnvironmentView:
     services = await resources.services(read, environment.id)
     stages = sorted(await resources.children(read, Stage, environment.id), key=lambda s: s.position)
     waiting = await store.open_deployments(read, environment.id)
@@ -299,7 +310,7 @@ async def view(context: Context, environment: Environment) -> EnvironmentView:
         counts,
         {i: d.number for i, d in known.items()},
         await store.steps(read, shown.id) if shown else (),
-        await freshness(context, environment, services),
+        await freshness(read, sealer, environment, services, addresses),
     )
 
 
@@ -312,14 +323,17 @@ def _shown_target(history: Sequence[Target], running: Deployment | None) -> Targ
 
 
 async def freshness(
-    context: Context, environment: Environment, services: Sequence[Service]
+    read: Reader,
+    sealer: Sealer,
+    environment: Environment,
+    services: Sequence[Service],
+    addresses: Addresses,
 ) -> dict[str, str]:
     """NEVER_DEPLOYED, UP_TO_DATE or OUT_OF_DATE for each service, by comparing fingerprints."""
     try:
-        compiled = await _compile(context, environment)
+        compiled = await compile_environment(read, sealer, environment, addresses)
     except Invalid:  # a variable that cannot be resolved: what runs is surely not that
         compiled = None
-    read = context.database.read
     applied = await store.applied_documents(read, environment.id)
     if compiled is None:
         return {s.id: _STALE if s.id in applied else _NEVER for s in services}
@@ -333,13 +347,6 @@ async def freshness(
             same = fingerprint(known.fields) == fingerprint(compiled.snapshot.fields[service.id])
             found[service.id] = _CURRENT if same else _STALE
     return found
-
-
-async def _compile(context: Context, environment: Environment) -> Compiled:
-    read = context.database.read
-    platform = await platform_of(read, context.platforms, environment)
-    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
-    return await compile_environment(read, context.sealer, environment, addresses)
 
 
 def overlaid(body: Body) -> Body:

@@ -72,6 +72,12 @@ async def end_leftovers(supervisor: Supervisor, service_id: str, log: LogSink) -
         await to_the_end(supervisor.forget(state.id))
 
 
+async def end_every_build(supervisor: Supervisor) -> None:
+    """End whatever former control planes were building on this node; nobody waits for it any more."""
+    for state in await supervisor.states("build."):
+        await to_the_end(supervisor.forget(state.id))
+
+
 class _Output:
     """Passes on what the supervisor logged, each line once, within bounds."""
 

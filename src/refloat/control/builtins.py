@@ -4,8 +4,8 @@ from refloat.control.context import Context
 from refloat.domain import variables as domain
 from refloat.domain.ids import built_in_id
 from refloat.domain.resources import Environment, Resource, Variable, VariableScope, VariableType
-from refloat.execution.snapshot import place_of, reserve_addresses
-from refloat.execution.worker import platform_of
+from refloat.execution.places import addresses_of
+from refloat.execution.snapshot import place_of
 from refloat.store import resources as store
 
 
@@ -16,8 +16,7 @@ async def built_ins(context: Context, owner: Resource) -> tuple[Variable, ...]:
     environment = await store.find(read, Environment, environment_id)
     if environment is None:
         return ()
-    platform = await platform_of(read, context.platforms, environment)
-    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
+    addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
     services = await store.services(read, environment.id)
     values = domain.builtins(environment, [place_of(s, addresses, context.sealer) for s in services])
     return tuple(_document(context, environment, key, value) for key, value in values.items())

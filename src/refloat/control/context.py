@@ -1,10 +1,10 @@
 """What every use case is given; made once by the composition root."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refloat.clock import Clock
-from refloat.domain.ids import uuid7
+from refloat.domain.ids import IdSequence
 from refloat.domain.resources import ClusterKind
 from refloat.execution.platform import Platform
 from refloat.settings import Settings
@@ -23,7 +23,8 @@ class Context:
     entropy: Callable[[int], bytes]
     platforms: Mapping[ClusterKind, Platform]
     wake: Callable[[], None] = lambda: None
+    ids: IdSequence = field(default_factory=IdSequence)
 
     def new_id(self) -> str:
         """A fresh time-ordered id."""
-        return uuid7(self.clock.now(), self.entropy(10))
+        return self.ids.next(self.clock.now(), self.entropy(10))

@@ -19,8 +19,9 @@ from refloat.domain.resources import Environment, Stage
 from refloat.domain.services import AnyService, Commit, Container, Job, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
-from refloat.execution.snapshot import compile_environment, reserve_addresses
-from refloat.execution.worker import observe, plan_for, platform_of
+from refloat.execution.places import Elsewhere, addresses_of, platform_of
+from refloat.execution.snapshot import compile_environment
+from refloat.execution.worker import observe, plan_for
 from refloat.planning.plan import Plan
 from refloat.planning.wanted import commands_of
 from refloat.store import deployments as store
@@ -80,7 +81,7 @@ async def read_plan(
     read = context.database.read
     platform = await platform_of(read, context.platforms, environment)
     running = await observe(platform, environment.id)
-    addresses = await reserve_addresses(read, platform, environment, context.settings.domain)
+    addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
     compiled = await compile_environment(read, context.sealer, environment, addresses)
     expected = {
         service_id: seconds
@@ -182,7 +183,10 @@ async def _require_runnable(
 ) -> None:
     if demand.verb.action not in (Action.DEPLOY, Action.RESTART):
         return
-    platform = await platform_of(tx, context.platforms, environment)
+    try:
+        platform = await platform_of(tx, context.platforms, environment)
+    except Elsewhere:  # a server of its node will see
+        return
     capabilities = platform.engine.capabilities()
     for service, _ in chosen:
         require_runnable(capabilities, service)

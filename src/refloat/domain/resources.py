@@ -63,6 +63,9 @@ class Cluster(Resource, frozen=True, kw_only=True):
     namespace: ClassVar[str] = "cluster"
 
     runs_on: ClusterKind
+    node: str = ""
+    """The machine whose servers alone can reach it; "" until one of them first worked on it, and always
+    where there is a single server."""
     region: str = "on-premise"
     description: str | None = None
     is_default: bool = False

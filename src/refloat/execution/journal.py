@@ -12,7 +12,7 @@ import msgspec
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
-from refloat.domain.errors import Fenced, StepFailed, StorageFull
+from refloat.domain.errors import Fenced, StepFailed, StorageFull, StorageLost
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
@@ -107,7 +107,7 @@ class Journal:
         except asyncio.CancelledError:
             await asyncio.shield(self._end(service_id, name, Outcome.CANCELED, {}))
             raise
-        except (Fenced, StorageFull):  # nothing can be written down, or not by us
+        except (Fenced, StorageFull, StorageLost):  # nothing can be written down, or not by us
             raise
         except Exception as error:
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})

@@ -6,20 +6,20 @@ deployment is open, whose business it would be.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from refloat.clock import Clock
 from refloat.domain.errors import RefloatError
-from refloat.domain.resources import ClusterKind, Environment
+from refloat.domain.resources import Environment
 from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
+from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
-from refloat.execution.worker import platform_of
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.database import Database
@@ -39,7 +39,7 @@ class Reconciler:
         database: Database,
         sealer: Sealer,
         clock: Clock,
-        platforms: Mapping[ClusterKind, Platform],
+        platforms: Platforms,
     ) -> None:
         self._database = database
         self._sealer = sealer
@@ -69,8 +69,9 @@ class Reconciler:
                 continue
             environment = await resources.find(self._database.read, Environment, environment_id)
             if environment is not None:
-                platform = await platform_of(self._database.read, self._platforms, environment)
-                await self._restore(platform, environment_id, members)
+                with contextlib.suppress(Elsewhere):
+                    platform = await platform_of(self._database.read, self._platforms, environment)
+                    await self._restore(platform, environment_id, members)
         self._watch_only({m.revision_key for members in everything.values() for m in members})
 
     async def _restore(self, platform: Platform, environment_id: str, members: Sequence[Applied]) -> None:

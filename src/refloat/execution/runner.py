@@ -11,7 +11,15 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 import msgspec
 
 from refloat.domain.deployment import Deployment, Target, Verb
-from refloat.domain.errors import BuildFailed, Fenced, NotFound, RefloatError, StepFailed, StorageFull
+from refloat.domain.errors import (
+    BuildFailed,
+    Fenced,
+    NotFound,
+    RefloatError,
+    StepFailed,
+    StorageFull,
+    StorageLost,
+)
 from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
@@ -244,7 +252,7 @@ class Runner:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on
             await asyncio.shield(self._give_up(steps))
-        except (Fenced, StorageFull):
+        except (Fenced, StorageFull, StorageLost):
             raise
         except RefloatError as error:
             await self._fail(steps, error)

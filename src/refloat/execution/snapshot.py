@@ -10,13 +10,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from refloat.domain.hosts import host_names
 from refloat.domain.resources import ContainerRegistry, Environment, Project, Stage, Variable, VariableScope
 from refloat.domain.revision import DatabaseServer
-from refloat.domain.services import AnyService, Container, Database, DatabaseType, Job, Service, Workload
+from refloat.domain.services import AnyService, Container, Database, DatabaseType, Job, Service
 from refloat.domain.variables import Effective, Place, builtins, effective
 from refloat.execution.applied import Applied, of_environment
-from refloat.execution.platform import Platform
 from refloat.planning.wanted import Wanted, commands_of, fields_of, is_routed, way_of
 from refloat.routers.base import Address
 from refloat.store import resources as store
@@ -24,6 +22,8 @@ from refloat.store.database import Reader
 from refloat.store.sealing import Sealer
 
 Addresses = Mapping[str, Address]
+NO_ADDRESS = Address(internal="", hosts=(), url="")
+"""Of a service that was made after the addresses were asked for."""
 
 
 class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,20 +61,6 @@ class Compiled:
 
     wanted: tuple[Wanted, ...]
     snapshot: Snapshot
-
-
-async def reserve_addresses(
-    read: Reader, platform: Platform, environment: Environment, domain: str
-) -> dict[str, Address]:
-    """The stable address of every service of the environment; outside of any transaction."""
-    services = await store.services(read, environment.id)
-    workloads = [s for s in services if isinstance(s, Workload)]
-    hosts = host_names(environment.id, {s.id: s.name for s in workloads}, domain)
-    found = {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in workloads}
-    for database in (s for s in services if isinstance(s, Database)):
-        endpoint = await platform.engine.reserve(database.id)
-        found[database.id] = Address(internal=endpoint, hosts=(), url="")
-    return found
 
 
 def place_of(service: Service, addresses: Addresses, sealer: Sealer) -> Place:

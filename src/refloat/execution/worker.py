@@ -14,26 +14,27 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
-from refloat.domain.errors import Conflict, RefloatError, StorageFull
-from refloat.domain.resources import Cluster, ClusterKind, Environment
+from refloat.domain.errors import Conflict, Fenced, RefloatError, StorageFull, StorageLost
+from refloat.domain.replicas import Term
+from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.journal import Journal
+from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
     Compiled,
     compile_environment,
     open_snapshot,
-    reserve_addresses,
 )
 from refloat.execution.steps import Means
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import resources
-from refloat.store.database import Database, Reader
+from refloat.store import facts, resources
+from refloat.store.database import Database, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
@@ -43,21 +44,27 @@ log = structlog.get_logger()
 
 class Worker:
     """The owner of running deployments in this process. A new id at every start: a former self is
-    another owner, whose writes are refused."""
+    another owner, whose writes are refused.
+
+    Alone on its database it moves every queue. With a `term` it is one of several, moves the queues of the
+    clusters of its node, and only for as long as the term lasts: then every other owner there is dead.
+    """
 
     def __init__(
         self,
         database: Database,
         sealer: Sealer,
         clock: Clock,
-        platforms: Mapping[ClusterKind, Platform],
+        platforms: Platforms,
         *,
         domain: str,
         drain_seconds: float = 30.0,
         crash: CrashPoints | None = None,
         owner: str | None = None,
+        term: Term | None = None,
     ) -> None:
-        self.owner = owner or secrets.token_hex(8)
+        self.owner = owner or (term.owner if term else secrets.token_hex(8))
+        self._term = term
         self._database = database
         self._sealer = sealer
         self._clock = clock
@@ -106,8 +113,9 @@ class Worker:
                 wait.cancel()
 
     async def _look(self) -> None:
-        for deployment in await store.orphaned(self._database.read, self.owner):
-            await self._take_over(deployment)
+        for deployment in await store.running(self._database.read):
+            if deployment.id not in self._runners and await self._is_here(deployment):
+                await self._take_over(deployment)
         for deployment_id in list(self._runners):
             ours = await store.find_deployment(self._database.read, deployment_id)
             if ours and ours.cancel_requested:
@@ -120,6 +128,7 @@ class Worker:
     async def _take_over(self, deployment: Deployment) -> None:
         """Go on where a dead owner stopped."""
         async with self._database.transaction() as tx:
+            await self._assert_in_office(tx)
             if not await store.take_over(tx, deployment, self.owner):
                 return
         taken = await store.find_deployment(self._database.read, deployment.id)
@@ -132,6 +141,10 @@ class Worker:
             return
         try:
             claimed = await self._claim_with_plan(deployment)
+        except Elsewhere:  # a server of its node claims it
+            return
+        except (Fenced, StorageFull, StorageLost):
+            raise
         except RefloatError as error:
             await self._refuse(deployment, error)
             return
@@ -143,18 +156,40 @@ class Worker:
         environment = await resources.get(read, Environment, deployment.environment_id)
         platform = await platform_of(read, self._platforms, environment)
         observation = await observe(platform, environment.id)
-        addresses = await reserve_addresses(read, platform, environment, self._domain)
+        addresses = await addresses_of(read, self._platforms, environment, self._domain)
         async with self._database.transaction() as tx:
+            await self._assert_in_office(tx)
+            if not addressed(await resources.services(tx, environment.id)) <= addresses.keys():
+                self.wake()
+                return None
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")
             sealed = compiled.snapshot.seal(self._sealer)
-            return await queue.claim(tx, deployment, self.owner, plan, sealed, self._clock)
+            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, self._clock)
+            if claimed and self._term:
+                await remember(tx, self._term.node, environment, addresses)
+            return claimed
+
+    async def _assert_in_office(self, tx: Transaction) -> None:
+        if self._term:
+            await facts.assert_leads(tx, self._term)
+
+    async def _is_here(self, deployment: Deployment) -> bool:
+        if self._term is None:
+            return True
+        try:
+            environment = await resources.get(self._database.read, Environment, deployment.environment_id)
+            await platform_of(self._database.read, self._platforms, environment)
+        except Elsewhere:
+            return False
+        return True
 
     async def _refuse(self, deployment: Deployment, error: RefloatError) -> None:
         """End a request that cannot begin; nothing was touched."""
         async with self._database.transaction() as tx:
+            await self._assert_in_office(tx)
             current = await store.find_deployment(tx, deployment.id)
             if current and not current.ended and current.owner is None:
                 await queue.fail_all(tx, current, str(error), self._clock)
@@ -171,30 +206,25 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
-        """Run it to its end. While nothing can be stored it waits and goes on where the journal ends."""
+        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick."""
         try:
-            while True:
-                try:
-                    await self._run(deployment, runner)
-                    return
-                except StorageFull as error:
-                    log.error(
-                        "a deployment waits for free space", deployment=deployment.id, reason=str(error)
-                    )
-                    await self._clock.sleep(TICK_SECONDS)
-                    runner = self._runners[deployment.id] = await self._runner(deployment)
+            await self._run(deployment, runner)
+        except (StorageFull, StorageLost) as error:
+            log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
+        else:
+            self.wake()
         finally:
             self._runners.pop(deployment.id, None)
-            self.wake()
 
     async def _run(self, deployment: Deployment, runner: Runner) -> None:
         try:
             await runner.run()
-        except StorageFull:
+        except (StorageFull, StorageLost):
             raise
         except Exception as error:
             log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
-            await self._give_up(deployment, f"internal error: {type(error).__name__}")
+            with contextlib.suppress(Fenced):
+                await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
     async def _runner(self, deployment: Deployment) -> Runner:
         read = self._database.read
@@ -225,14 +255,6 @@ class Worker:
 
 Running = frozenset[str]
 """Keys of revisions that have a live instance."""
-
-
-async def platform_of(
-    read: Reader, platforms: Mapping[ClusterKind, Platform], environment: Environment
-) -> Platform:
-    """The engine, router and builder that an environment's cluster stands for."""
-    cluster = await resources.get(read, Cluster, environment.cluster_id)
-    return platforms[cluster.runs_on]
 
 
 async def observe(platform: Platform, environment_id: str) -> Running:

@@ -50,9 +50,7 @@ _CLAIMABLE = Query(
     .having(func.max(d.owner).is_(None))
     .order_by(func.min(d.id))
 )
-_ORPHANED = Query(
-    select(*_HEAD).where(d.ended == 0, d.owner.is_not(None), d.owner != bindparam("owner")).order_by(d.id)
-)
+_RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
 _NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
@@ -263,9 +261,9 @@ async def claimable(read: Reader) -> tuple[str, ...]:
     return tuple(row["id"] for row in await read.all(_CLAIMABLE))
 
 
-async def orphaned(read: Reader, owner: str) -> tuple[Deployment, ...]:
-    """Running deployments of other owners; with one server per database: of its former selves."""
-    return tuple(_deployment(r) for r in await read.all(_ORPHANED, owner=owner))
+async def running(read: Reader) -> tuple[Deployment, ...]:
+    """Those that have an owner, dead or alive."""
+    return tuple(_deployment(r) for r in await read.all(_RUNNING))
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:

@@ -23,6 +23,7 @@ from refloat.store.database import Query, Reader, Row, Transaction
 from refloat.supervisor.cancellation import to_the_end
 
 _DIALECT: Dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+CHANNEL = "refloat"
 WRITERS = (0x5265, 1)
 """The advisory lock that a batch holds."""
 _BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS[0]}, {WRITERS[1]})"
@@ -37,7 +38,7 @@ class PostgresDatabase:
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._batch: _Batch | None = None
-        self._committers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.read: Reader = _Anywhere(self._connections)
 
     @contextlib.asynccontextmanager
@@ -69,8 +70,8 @@ class PostgresDatabase:
         if self._batch is None:
             self._batch = await self._begin()
             task = asyncio.create_task(self._commit(self._batch))
-            self._committers.add(task)
-            task.add_done_callback(self._committers.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             return self._batch
         batch = self._batch
         try:
@@ -140,9 +141,19 @@ class PostgresDatabase:
                 return
             batch.stored.set_result(None)
 
+    def call_others(self) -> None:
+        """Wake the other servers that share this database. A call that is lost costs them a tick."""
+        task = asyncio.create_task(self._call())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(self) -> None:
+        with contextlib.suppress(StorageLost):
+            await self._connections.retried(lambda c: c.execute(f"NOTIFY {CHANNEL}"))
+
     async def close(self) -> None:
-        while self._committers:
-            await asyncio.gather(*self._committers, return_exceptions=True)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._turn:
             if self._writer is not None:
                 await self._connections.end(self._writer)

@@ -5,6 +5,7 @@ reveals no value. Digests are keyed as well: a short password cannot be guessed 
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -52,17 +53,31 @@ class Sealer:
 
 
 def load_sealer(path: Path) -> Sealer:
-    """The sealer of an installation; makes its key at the first start."""
-    if not path.exists():
-        _create(path)
-    return Sealer(path.read_bytes())
+    """The sealer of an installation; makes its key at the first start.
+
+    Servers that share the file and start together get the same key.
+    """
+    try:
+        if not path.exists():
+            _create(path)
+        return Sealer(path.read_bytes())
+    except OSError as error:
+        raise Unavailable(
+            f"the key file {path} cannot be used: {error.strerror}", hint="check REFLOAT_SECRET_KEY_FILE"
+        ) from None
+    except ValueError:
+        raise Unavailable(
+            f"the key file {path} does not hold 32 bytes", hint="restore it from a backup"
+        ) from None
 
 
 def _create(path: Path) -> None:
-    temporary = path.with_suffix(".new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(os.urandom(32))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(temporary)
+    temporary.unlink()

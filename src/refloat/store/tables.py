@@ -136,3 +136,12 @@ fact = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+address = Table(
+    "address",
+    metadata,
+    Column("service_id", Text, primary_key=True),
+    Column("environment_id", Text, nullable=False),
+    Column("document", Text, nullable=False),  # as the node of its cluster gave it out
+    Index("address_environment", "environment_id"),
+)

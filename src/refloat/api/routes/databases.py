@@ -9,8 +9,8 @@ from refloat.control.access import Operation
 from refloat.domain.resources import Environment
 from refloat.domain.revision import Capabilities
 from refloat.domain.services import Database
+from refloat.execution.places import platform_of
 from refloat.execution.snapshot import server_of
-from refloat.execution.worker import platform_of
 from refloat.routers.base import Address
 from refloat.store import resources as store
 

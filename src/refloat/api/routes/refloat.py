@@ -18,8 +18,8 @@ from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
+from refloat.execution.places import platform_of
 from refloat.execution.queue import RECAP
-from refloat.execution.worker import platform_of
 from refloat.store import deployments as store
 from refloat.store import resources
 

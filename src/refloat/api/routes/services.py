@@ -21,8 +21,7 @@ from refloat.domain.services import (
     Job,
     Service,
 )
-from refloat.execution.snapshot import reserve_addresses
-from refloat.execution.worker import platform_of
+from refloat.execution.places import addresses_of, platform_of
 from refloat.planning.wanted import is_routed
 from refloat.store import resources as store
 
@@ -46,10 +45,11 @@ async def _registry(call: Call, image: Image | None) -> ContainerRegistry | None
 
 
 async def endpoint_of(call: Call, database: Database) -> str:
-    """Where a database is, or will be once it is deployed."""
+    """Where a database is, or will be once it is deployed; of another node's, once it was."""
     environment = await store.get(call.read, Environment, database.parent)
-    platform = await platform_of(call.read, call.context.platforms, environment)
-    return await platform.engine.reserve(database.id)
+    context = call.context
+    addresses = await addresses_of(call.read, context.platforms, environment, context.settings.domain)
+    return addresses[database.id].internal if database.id in addresses else "localhost:0"
 
 
 def _family(kind: type[Service]) -> tuple[Any, ...]:
@@ -98,9 +98,10 @@ async def list_services(request: Http, environment_id: Id) -> Body:
 
 
 async def _links(call: Call, environment: Environment, services: list[AnyService]) -> Body:
-    platform = await platform_of(call.read, call.context.platforms, environment)
-    addresses = await reserve_addresses(call.read, platform, environment, call.context.settings.domain)
-    return shapes.listed([shapes.link(s, addresses[s.id]) for s in services if is_routed(s)])
+    context = call.context
+    addresses = await addresses_of(call.read, context.platforms, environment, context.settings.domain)
+    routed = [s for s in services if is_routed(s) and s.id in addresses]
+    return shapes.listed([shapes.link(s, addresses[s.id]) for s in routed])
 
 
 @get("/environment/{environment_id:str}/link")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,8 @@ from refloat.routers.caddy.places import Places, load_secret
 from refloat.routers.caddy.processes import IDS, Processes, other
 from refloat.routers.caddy.sockets import free_ports, parse_endpoint, wait_until_idle
 from refloat.supervisor.base import Supervisor
+from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.directories import holding
 
 _CONTROL_SECONDS = 2.0
 _REPLACED_SECONDS = 5.0
@@ -71,11 +73,12 @@ class CaddyRouter:
         self._logs = tuple(self._edge.process_dir(process) for process in IDS)
         self._binary: CaddyBinary | None = None
         self._layout: Layout | None = None
+        self._stamp = (0, 0)
         self._lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        async with self._lock:
+        async with self._alone():
             binary, stored = await self._found(), self._places.load()
             if stored and await self._processes.adopt(stored, binary):
                 self._layout = stored
@@ -90,12 +93,11 @@ class CaddyRouter:
         hosts = tuple(dict.fromkeys(checked_host(host) for host in hosts))
         if not service_id or not service_id.isprintable():
             raise Invalid(f"{service_id!r} is not the id of a service")
-        async with self._lock:
-            layout = await self._with_room(service_id, hosts)
-            if layout != self._current:
-                self._places.apply(layout, self._current)
-                self._places.save(layout)
-                self._layout = layout
+        layout = self._known(service_id, hosts)
+        if layout is None:
+            async with self._alone():
+                layout = await self._with_room(service_id, hosts)
+                self._store(layout)
         port = layout.slots[self._slot(service_id)].port
         url = f"http://{hosts[0]}:{self._http_port}" if hosts else ""
         return Address(internal=f"127.0.0.1:{port}", hosts=hosts, url=url)
@@ -133,18 +135,41 @@ class CaddyRouter:
         return await traffic.count(self._logs, since, service_id, await self._flush())
 
     async def forget(self, service_id: str) -> None:
+        async with self._alone():
+            self._store(self._current.without_service(service_id))
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """No other task, and no other server on this node directory, changes the layout meanwhile."""
         async with self._lock:
-            layout = self._current.without_service(service_id)
-            if layout != self._current:
-                self._places.apply(layout, self._current)
-                self._places.save(layout)
-                self._layout = layout
+            turn = holding(self._edge.root / "turn")
+            await to_the_end(asyncio.to_thread(turn.__enter__))
+            try:
+                yield
+            finally:
+                turn.__exit__(None, None, None)
 
     @property
     def _current(self) -> Layout:
+        """As it is stored: another server on this node directory may have changed it."""
+        if (stamp := self._places.stamp()) != self._stamp:
+            self._layout, self._stamp = self._places.load(), stamp
         if self._layout is None:
             raise Unavailable("the edge has not been started")
         return self._layout
+
+    def _known(self, service_id: str, hosts: tuple[str, ...]) -> Layout | None:
+        """The layout if the service has these hosts in it already."""
+        with contextlib.suppress(NoRoom):
+            current = self._current
+            return current if current.with_service(service_id, hosts) == current else None
+        return None
+
+    def _store(self, layout: Layout) -> None:
+        if layout != self._current:
+            self._places.apply(layout, self._current)
+            self._places.save(layout)
+            self._layout, self._stamp = layout, self._places.stamp()
 
     def _slot(self, service_id: str) -> int:
         slot = self._current.slot_of(service_id)

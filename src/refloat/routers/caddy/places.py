@@ -48,6 +48,14 @@ class Places:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 
+    def stamp(self) -> tuple[int, int]:
+        """Differs when somebody stored another layout since; (0, 0) before the first start."""
+        try:
+            found = (self._edge.root / "slots.json").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
     def load(self) -> Layout | None:
         """The stored layout, None before the first start."""
         path = self._edge.root / "slots.json"

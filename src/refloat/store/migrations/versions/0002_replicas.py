@@ -1,4 +1,4 @@
-"""Several servers on one database, and facts of the installation."""
+"""Several servers on one database, and what they must know of each other."""
 
 from alembic import op
 from sqlalchemy import Column
@@ -27,3 +27,10 @@ def upgrade() -> None:
         Column("name", TEXT, primary_key=True),
         Column("value", TEXT, nullable=False),
     )
+    op.create_table(
+        "address",
+        Column("service_id", TEXT, primary_key=True),
+        Column("environment_id", TEXT, nullable=False),
+        Column("document", TEXT, nullable=False),
+    )
+    op.create_index("address_environment", "address", ["environment_id"])

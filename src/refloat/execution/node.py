@@ -1,0 +1,74 @@
+"""Everything that one server does for a node: moves its queues, keeps running what is applied."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from refloat.clock import Clock
+from refloat.domain.replicas import Term
+from refloat.execution.crash import CrashPoints
+from refloat.execution.places import Platforms
+from refloat.execution.reconciler import Reconciler
+from refloat.execution.worker import Worker
+from refloat.store.database import Database
+from refloat.store.sealing import Sealer
+
+
+class NodeWork:
+    """Done by a new worker in each term, so that a former self is a stranger.
+
+    `prepare` brings up what the node needs first, and may be repeated.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        clock: Clock,
+        platforms: Platforms,
+        *,
+        domain: str,
+        drain_seconds: float,
+        crash: CrashPoints,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.prepare = prepare
+        self._database = database
+        self._sealer = sealer
+        self._clock = clock
+        self._platforms = platforms
+        self._domain = domain
+        self._drain_seconds = drain_seconds
+        self._crash = crash
+        self._worker: Worker | None = None
+
+    def wake(self) -> None:
+        """There may be something to do, if it is ours to do."""
+        if self._worker:
+            self._worker.wake()
+
+    async def alone(self) -> None:
+        """Until cancelled, on a database that nobody shares; what `prepare` does was done."""
+        await self._work(None)
+
+    async def during(self, term: Term) -> None:
+        """Until cancelled, which it is when the term is over."""
+        await self.prepare()
+        await self._work(term)
+
+    async def _work(self, term: Term | None) -> None:
+        worker = Worker(
+            self._database,
+            self._sealer,
+            self._clock,
+            self._platforms,
+            domain=self._domain,
+            drain_seconds=self._drain_seconds,
+            crash=self._crash,
+            term=term,
+        )
+        reconciler = Reconciler(self._database, self._sealer, self._clock, self._platforms)
+        self._worker = worker
+        try:
+            await asyncio.gather(worker.run(), reconciler.run())
+        finally:
+            self._worker = None
