@@ -163,16 +163,21 @@ def _deploy(server: "Client", application: "Application", commit: str, wish: Wis
 
 
 def _follow(server: "Client", application: "Application", status: dict[str, Any], wish: Wish) -> int:
+    from refloat.cli.advice import LISTEN, explain
     from refloat.cli.watch import Watch
 
-    watching = Watch(
-        server, application.environment, status["deployment_request_id"], logs=False, as_json=wish.as_json
-    )
-    if wish.follows:
-        return watching.run(wish.timeout)
-    if not wish.as_json:
-        click.echo(f"{application.body['name']} is being deployed; follow it: {watching.resume_command()}")
-    return Exit.DONE
+    request, environment = status["deployment_request_id"], application.environment
+    watching = Watch(server, environment, request, logs=False, as_json=wish.as_json, advice=LISTEN)
+    if not wish.follows:
+        if not wish.as_json:
+            click.echo(
+                f"{application.body['name']} is being deployed; follow it: {watching.resume_command()}"
+            )
+        return Exit.DONE
+    code = watching.run(wish.timeout)
+    if code == Exit.FAILED and not wish.as_json:
+        explain(server, application.environment, request)
+    return code
 
 
 def _tell(
