@@ -98,17 +98,27 @@ def _project(client: Client) -> Json:
     organizations = client.get("/organization")["results"]
     if not organizations:
         raise Problem("this token reaches no organization", hint="use a token of the server's administrator")
-    path = f"/organization/{organizations[0]['id']}/project"
-    found = [it for it in client.get(path)["results"] if it["name"].lower() == PROJECT]
-    return dict(found[0] if found else client.post(path, {"name": PROJECT}))
+    return _find_or_make(client, f"/organization/{organizations[0]['id']}/project", PROJECT)[0]
 
 
 def _environment(client: Client, project: Json, name: str) -> tuple[Json, bool]:
-    path = f"/project/{project['id']}/environment"
-    for known in client.get(path)["results"]:
-        if known["name"].lower() == name.lower():
-            return known, False
-    return client.post(path, {"name": name}), True
+    return _find_or_make(client, f"/project/{project['id']}/environment", name)
+
+
+def _find_or_make(client: Client, path: str, name: str) -> tuple[Json, bool]:
+    """What has this name, and whether it was made here; another `up` may make it at the same moment."""
+    if found := _named(client, path, name):
+        return found, False
+    try:
+        return client.post(path, {"name": name}), True
+    except Problem:
+        if found := _named(client, path, name):
+            return found, False
+        raise
+
+
+def _named(client: Client, path: str, name: str) -> Json | None:
+    return next((it for it in client.get(path)["results"] if it["name"].lower() == name.lower()), None)
 
 
 def _check_origin(known: Json, url: str, environment: Json) -> None:

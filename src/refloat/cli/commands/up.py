@@ -45,7 +45,9 @@ def up(
     timeout: float | None,
     as_json: bool,
 ) -> int:
-    """Deploy a folder as it is now, or a git repository; start a server if none runs.
+    """Deploy a folder as it is now, or a git repository.
+
+    A server is started in the background if none runs on this machine.
 
     A folder is deployed with its uncommitted changes, without what git ignores; the folder and its
     repository are not written to. Running it again deploys what changed.
