@@ -203,6 +203,12 @@ def test_a_git_address_is_deployed_by_a_server_that_is_named(
     machine("up", repository.url, **named)
     assert answer(told["internal_url"]) == "next"
     assert "nothing changed" in machine("up", repository.url, **named)
+    repository.branch("other", {"app.py": APP.replace('"hello"', '"branch"')})
+    machine("up", repository.url, "--branch", "other", **named)
+    assert answer(told["internal_url"]) == "branch"
+    assert "has no branch 'nope'" in machine("up", repository.url, "--branch", "nope", expect=1, **named)
+    machine("up", repository.url, **named)
+    assert answer(told["internal_url"]) == "branch"
     assert not machine.data.exists() and not (machine.home / ".config").exists()
 
 

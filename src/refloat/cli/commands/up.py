@@ -1,5 +1,8 @@
 """`refloat up`: from a folder or a git address to something that answers, in one command."""
 
+import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -80,8 +83,6 @@ def _from_url(url: str, branch: str | None, wish: Wish) -> int:
 
 
 def _from_folder(source: str, wish: Wish) -> int:
-    import os
-
     from refloat.cli import context
     from refloat.cli.application import Application
     from refloat.cli.working_tree import BRANCH, WorkingTree
@@ -103,9 +104,7 @@ def _from_folder(source: str, wish: Wish) -> int:
     return _deploy(server, application, snapshot.commit, wish)
 
 
-def _folder(source: str) -> Any:
-    from pathlib import Path
-
+def _folder(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_file():
         raise Problem(f"{source} is a file", hint="give the folder of the application")
@@ -138,8 +137,6 @@ def _check_that_it_runs(tree: "WorkingTree") -> None:
 
 def _server(wish: Wish) -> "Client":
     """The server that is meant, started if it is one of this machine and does not run."""
-    import os
-
     from refloat.cli import context
     from refloat.cli.background import Server, settings_variables
     from refloat.cli.client import Client
@@ -186,8 +183,6 @@ def _tell(
     server: "Client", application: "Application", commit: str, wish: Wish, changed: bool, code: int
 ) -> None:
     """The last words: where it answers, where the API is, where the token is."""
-    import json
-
     from refloat.cli import render
 
     public, internal = application.addresses()
@@ -218,8 +213,6 @@ def _tell(
 
 
 def _token_place() -> str:
-    import os
-
     from refloat.cli import context
 
     environ = context.with_remembered(os.environ)
