@@ -20,12 +20,18 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def installation(folder: Path) -> AsyncIterator[Installation]:
-    """A started server on an empty data directory."""
+async def breakable(folder: Path) -> AsyncIterator[Installation]:
+    """A started server on an empty data directory, for one test alone."""
     made = Installation(folder)
     made.start()
     yield made
     await made.remove()
+
+
+@pytest.fixture
+def installation(breakable: Installation) -> Installation:
+    """The server of a test; modules that share one say so by a fixture of this name."""
+    return breakable
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,13 @@ class Repository:
         self._git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "change")
         return self._git("rev-parse", "HEAD").strip()
 
+    def branch(self, name: str, files: dict[str, str]) -> str:
+        """A commit on a new branch; the former one is the current one again."""
+        self._git("checkout", "-q", "-b", name)
+        commit = self.commit(files)
+        self._git("checkout", "-q", "-")
+        return commit
+
     def _git(self, *words: str) -> str:
         done = subprocess.run(["git", *words], cwd=self.folder, check=True, capture_output=True, text=True)
         return done.stdout

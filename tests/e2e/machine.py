@@ -50,6 +50,12 @@ class Machine:
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout if expect == 0 else done.stderr
 
+    def start(self, *words: str, cwd: Path) -> "subprocess.Popen[str]":
+        """One that goes on; the caller waits for its end."""
+        pipe = subprocess.PIPE
+        command = [REFLOAT, *words]
+        return subprocess.Popen(command, env=self.environ, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
     def clean(self) -> None:
         """End what is left, by what was recorded of it."""
         if pid := occupant(self.data):

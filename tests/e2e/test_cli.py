@@ -61,6 +61,11 @@ class Shell:
 
 
 @pytest.fixture
+def installation(cleared: Installation) -> Installation:
+    return cleared
+
+
+@pytest.fixture
 def shell(installation: Installation) -> Iterator[Shell]:
     made = Shell(installation)
     yield made
@@ -134,7 +139,8 @@ def test_a_cancel_a_timeout_and_a_detach_have_their_codes(installation: Installa
     assert process.returncode == 2 and "canceled" in out.splitlines()[-1]
 
 
-def test_a_watch_survives_the_server(installation: Installation, shell: Shell) -> None:
+def test_a_watch_survives_the_server(breakable: Installation) -> None:
+    installation, shell = breakable, Shell(breakable)
     simulated(installation, "shop", "build_seconds=3")  # a simulated world forgets what it started
     process = shell.start("redeploy", "shop", "--watch")
     assert process.stdout is not None
@@ -178,10 +184,10 @@ def test_colours_are_for_terminals_that_want_them(installation: Installation, sh
     assert b"\x1b[" not in shell.on_a_terminal("plan", "shop")
 
 
-def test_serve_says_in_one_line_that_its_place_is_taken(installation: Installation) -> None:
-    process = installation.spawn()
+def test_serve_says_in_one_line_that_its_place_is_taken(breakable: Installation) -> None:
+    process = breakable.spawn()
     assert process.wait(timeout=30) == 1
-    last = installation.log.read_text().splitlines()[-1]
+    last = breakable.log.read_text().splitlines()[-1]
     assert last.startswith("refloat: another server runs on ") and "REFLOAT_DATA_DIR" in last
 
 
@@ -197,6 +203,6 @@ async def test_serve_says_that_its_port_is_taken(installation: Installation, fol
         await second.remove()
 
 
-def test_a_server_that_is_gone_is_4(installation: Installation, shell: Shell) -> None:
-    installation.kill()
-    assert "does not answer" in shell("status", "shop", expect=4)
+def test_a_server_that_is_gone_is_4(breakable: Installation) -> None:
+    breakable.kill()
+    assert "does not answer" in Shell(breakable)("status", "shop", expect=4)

@@ -203,6 +203,12 @@ def test_a_git_address_is_deployed_by_a_server_that_is_named(
     machine("up", repository.url, **named)
     assert answer(told["internal_url"]) == "next"
     assert "nothing changed" in machine("up", repository.url, **named)
+    repository.branch("other", {"app.py": APP.replace('"hello"', '"branch"')})
+    machine("up", repository.url, "--branch", "other", **named)
+    assert answer(told["internal_url"]) == "branch"
+    assert "has no branch 'nope'" in machine("up", repository.url, "--branch", "nope", expect=1, **named)
+    machine("up", repository.url, **named)
+    assert answer(told["internal_url"]) == "branch"
     assert not machine.data.exists() and not (machine.home / ".config").exists()
 
 
@@ -218,8 +224,26 @@ def test_an_address_without_a_repository_leaves_nothing_behind(
     assert "there is no environment yet" in machine("status", "nothing", expect=1, **named)
 
 
-def test_a_failed_deployment_is_told_with_its_reason(machine: Machine, app: Path) -> None:
-    (app / "app.py").write_text("raise SystemExit('no database')\n")
-    failed = machine("up", "--json", cwd=app, expect=1)
-    assert failed == ""
-    assert "no database" in machine("logs", "web")
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("raise SystemExit('no database')", "no database", "the lines above are its own"),
+        ("import nosuchthing", "No module named 'nosuchthing'", "requirements.txt"),
+    ],
+)
+def test_a_failed_deployment_is_told_with_its_own_words_and_what_to_do(
+    machine: Machine, app: Path, text: str, line: str, hint: str
+) -> None:
+    (app / "app.py").write_text(text + "\n")
+    assert hint in machine("up", cwd=app, expect=1)
+    assert line in machine("logs", "web")
+
+
+def test_an_application_that_listens_elsewhere_is_told_about_its_port(machine: Machine, app: Path) -> None:
+    (app / "app.py").write_text(APP.replace('int(os.environ["PORT"])', "0"))
+    up = machine.start("up", cwd=app)
+    assert up.stderr is not None
+    assert "must listen on 127.0.0.1:$PORT" in up.stderr.readline()
+    machine("cancel", "web")
+    out, _ = up.communicate(timeout=60)
+    assert up.returncode == 2 and "canceled" in out.splitlines()[-1]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.testing import CliRunner
 
 from refloat.cli.main import main
 from refloat.cli.problems import Exit
@@ -58,3 +59,8 @@ def _options(path: tuple[str, ...]) -> set[str]:
         assert found is not None
         command = found
     return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_the_list_of_commands_cuts_no_sentence_off() -> None:
+    listing = CliRunner().invoke(main, ["--help"]).output.partition("Commands:")[2]
+    assert "..." not in listing and "up" in listing

@@ -4,12 +4,14 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from refloat.cli import context
-from refloat.cli.application import is_git_url, name_of
+from refloat.cli.application import Application, is_git_url, name_of
+from refloat.cli.client import Client
 from refloat.cli.main import main
 from refloat.cli.problems import Problem
 
@@ -99,6 +101,37 @@ def test_a_data_directory_that_cannot_be_made_is_named(home: Path) -> None:
 def test_addresses_and_folders_are_told_apart(source: str, url: bool, name: str) -> None:
     assert is_git_url(source) is url
     assert not url or name_of(source) == name
+
+
+class Racing(Client):
+    """A server on which somebody else makes the same thing right before us."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", "t")
+        self.made = False
+
+    def get(self, path: str, **query: str | int) -> Any:
+        if path == "/organization":
+            return {"results": [{"id": "o"}]}
+        named = {"id": "theirs", "name": path.rpartition("/")[2], "git_repository": {"url": "u"}}
+        named["name"] = {"project": "local", "environment": "web", "services": "web"}[named["name"]]
+        return {"results": [named] if self.made else []}
+
+    def post(self, path: str, body: Any = None, query: Any = None) -> Any:
+        self.made = True
+        raise Problem("the name is taken")
+
+
+def test_two_ups_at_the_same_moment_share_what_the_first_one_makes() -> None:
+    found = Application.find_or_make(Racing(), "web", "web", "u", None)
+    assert found.body["id"] == found.environment["id"] == "theirs"
+
+
+def test_a_mistyped_command_is_told_with_the_right_one(home: Path) -> None:
+    assert "Did you mean 'up'?" in run("upp", code=64)
+    assert "Did you mean 'redeploy'?" in run("redploy", code=64)
+    assert "No such command 'xyzzy'." in run("xyzzy", code=64)
+    assert CliRunner().invoke(main, ["-h"]).output == CliRunner().invoke(main, ["--help"]).output
 
 
 # -- which server, which token

@@ -35,6 +35,7 @@ class Application:
         self.body = body
         self._made = made
         self._alone = alone
+        self._former: Json | None = None
 
     @classmethod
     def find_or_make(
@@ -46,12 +47,26 @@ class Application:
         for known in client.get(f"/environment/{there['id']}/services")["results"]:
             if known["name"].lower() == name.lower():
                 _check_origin(known, url, there)
-                return cls(client, there, known, made=False, alone=False)
+                return cls(client, there, known, made=False, alone=False).on_branch(branch)
         body = client.post(f"/environment/{there['id']}/application", _request(name, url, branch))
         return cls(client, there, body, made=True, alone=new)
 
+    def on_branch(self, branch: str | None) -> "Application":
+        """Itself, changed to another branch if one is asked for."""
+        if branch not in (None, self.body["git_repository"].get("branch")):
+            self._former = self.body["git_repository"]
+            self._take(branch)
+        return self
+
+    def _take(self, branch: str | None) -> None:
+        source = {key: self.body["git_repository"][key] for key in ("url", "root_path")}
+        body = {"healthchecks": self.body["healthchecks"], "git_repository": {**source, "branch": branch}}
+        self.body = dict(self._client.put(f"/application/{self.body['id']}", body))
+
     def withdraw(self) -> None:
-        """Undo what was made for a source that turned out not to be there."""
+        """Undo what was made or changed for a source that turned out not to be there."""
+        if self._former:
+            self._take(self._former.get("branch"))
         if self._made:
             self._client.delete(f"/application/{self.body['id']}")
         if self._alone:
@@ -98,17 +113,27 @@ def _project(client: Client) -> Json:
     organizations = client.get("/organization")["results"]
     if not organizations:
         raise Problem("this token reaches no organization", hint="use a token of the server's administrator")
-    path = f"/organization/{organizations[0]['id']}/project"
-    found = [it for it in client.get(path)["results"] if it["name"].lower() == PROJECT]
-    return dict(found[0] if found else client.post(path, {"name": PROJECT}))
+    return _find_or_make(client, f"/organization/{organizations[0]['id']}/project", PROJECT)[0]
 
 
 def _environment(client: Client, project: Json, name: str) -> tuple[Json, bool]:
-    path = f"/project/{project['id']}/environment"
-    for known in client.get(path)["results"]:
-        if known["name"].lower() == name.lower():
-            return known, False
-    return client.post(path, {"name": name}), True
+    return _find_or_make(client, f"/project/{project['id']}/environment", name)
+
+
+def _find_or_make(client: Client, path: str, name: str) -> tuple[Json, bool]:
+    """What has this name, and whether it was made here; another `up` may make it at the same moment."""
+    if found := _named(client, path, name):
+        return found, False
+    try:
+        return client.post(path, {"name": name}), True
+    except Problem:
+        if found := _named(client, path, name):
+            return found, False
+        raise
+
+
+def _named(client: Client, path: str, name: str) -> Json | None:
+    return next((it for it in client.get(path)["results"] if it["name"].lower() == name.lower()), None)
 
 
 def _check_origin(known: Json, url: str, environment: Json) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from refloat.cli import context
 from refloat.cli.background import Found, free_port_near, who_answers
 from refloat.domain.errors import RefloatError
+from refloat.domain.services import DatabaseType
+from refloat.engines.local.servers import Servers
 from refloat.routers.caddy.addresses import public_addresses
 from refloat.routers.caddy.binary import find_caddy
 from refloat.routers.caddy.sockets import can_listen, listening
@@ -26,7 +28,7 @@ from refloat.supervisor.processes import LocalSupervisor
 _GIT = (2, 28)
 """The first that makes a repository with a branch of a given name."""
 _SCARCE, _LITTLE = 200 * 1024**2, 2 * 1024**3
-_DATABASES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin")
+_PACKAGES = {DatabaseType.POSTGRESQL: "postgresql", DatabaseType.REDIS: "valkey-server"}
 
 
 class Verdict(StrEnum):
@@ -91,18 +93,14 @@ def _node(settings: Settings) -> Iterator[Check]:
 
 
 def _databases(settings: Settings) -> Iterator[Check]:
-    places = [str(p) for pattern in _DATABASES for p in sorted(Path("/").glob(pattern[1:]), reverse=True)]
-    for name, programs, package in (
-        ("postgresql", ("postgres",), "postgresql"),
-        ("valkey", ("valkey-server", "redis-server"), "valkey-server"),
-    ):
-        search = os.pathsep.join([os.environ.get("PATH", os.defpath), *places])
-        found = next((path for program in programs if (path := shutil.which(program, path=search))), None)
+    known = Servers(settings.node_dir).known
+    for name, type in (("postgresql", DatabaseType.POSTGRESQL), ("valkey", DatabaseType.REDIS)):
+        found = [f"{it.version} at {it.program}" for it in known if it.type is type]
         if found:
-            yield Check(name, Verdict.OK, f"{_said(found, '--version') or 'found'} at {found}")
+            yield Check(name, Verdict.OK, ", ".join(found))
         else:
-            said = f"{' or '.join(programs)} not found: only needed for databases on this machine"
-            yield Check(name, Verdict.NOTE, said, f"apt-get install {package}")
+            said = "no server found: only needed for databases of this type"
+            yield Check(name, Verdict.NOTE, said, f"apt-get install {_PACKAGES[type]}")
 
 
 def _data(settings: Settings) -> Iterator[Check]:

@@ -48,6 +48,18 @@ class Commands(click.Group):
         commands: tuple[click.Command, ...] = module.COMMANDS
         return next(c for c in commands if c.name == cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown command is told with the one that was probably meant."""
+        if args[0] not in _WHERE and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _WHERE, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         inherited: Any = super().main
         run = partial(inherited, *args, standalone_mode=False, **extra)
@@ -76,7 +88,11 @@ def _exit_code(run: Callable[[], Any]) -> int:
     return code if isinstance(code, int) else Exit.DONE
 
 
-@click.group(cls=Commands, name="refloat")
+@click.group(
+    cls=Commands,
+    name="refloat",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="refloat")
 @click.pass_context
 def main(context: click.Context) -> None:

@@ -20,6 +20,7 @@ _RETRY_SECONDS = 0.5
 _QUIET_SECONDS = 15.0
 """The server speaks every 5 s even when nothing happens; three times that is a dead connection."""
 _BEAT_SECONDS = 5.0
+_ADVICE_BEATS = 2
 _TAIL = 10
 
 _EXITS = {"SUCCESS": Exit.DONE, "CANCELED": Exit.CANCELED}
@@ -95,12 +96,24 @@ class Stream:
 
 
 class Watch:
-    """Tells one deployment until it ends. `logs` also tells its log lines, `as_json` all as NDJSON."""
+    """Tells one deployment until it ends. `logs` also tells its log lines, `as_json` all as NDJSON.
+
+    `advice` is told once, when something that was started does not answer for long.
+    """
 
     def __init__(
-        self, client: Client, environment: Json, deployment_id: str, *, logs: bool, as_json: bool
+        self,
+        client: Client,
+        environment: Json,
+        deployment_id: str,
+        *,
+        logs: bool,
+        as_json: bool,
+        advice: str = "",
     ) -> None:
         self._client = client
+        self._advice = advice
+        self._beats = 0
         self._environment = environment
         self._deployment_id = deployment_id
         self._logs = logs
@@ -167,6 +180,10 @@ class Watch:
     def _beat(self) -> None:
         if not self._as_json and time.monotonic() - self._told >= _BEAT_SECONDS - 0.5:
             self._say(render.heartbeat(self._shown))
+            self._beats += 1
+            if self._beats >= _ADVICE_BEATS and self._advice and "DEPLOYING" in self._shown.values():
+                self._note(self._advice)
+                self._advice = ""
 
     def _lost(self, why: str) -> None:
         if time.monotonic() - self._told >= _BEAT_SECONDS:

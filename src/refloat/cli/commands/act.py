@@ -26,9 +26,10 @@ services_argument = click.argument("services", nargs=-1, metavar="[SERVICE]...")
 def redeploy(
     environment: str, watch: bool, plan_hash: str | None, timeout: float | None, as_json: bool
 ) -> int:
-    """Roll the whole environment, stage by stage, at the commits it has.
+    """Roll the whole environment, stage by stage.
 
-    Says afterwards which branches are ahead of what is deployed; `refloat deploy` takes their commits.
+    At the commits it has. Says afterwards which branches are ahead of what is deployed; `refloat deploy`
+    takes their commits.
     """
     from refloat.cli.lookup import find_environment
     from refloat.cli.versions import tell_what_is_ahead
@@ -59,7 +60,7 @@ def deploy(
     timeout: float | None,
     as_json: bool,
 ) -> int:
-    """Roll services to the newest commits of their branches; all services, or those that are named."""
+    """Roll services to the newest commits. All services, or those that are named."""
     from refloat.cli.lookup import find_environment, find_services
     from refloat.cli.versions import deploy_body
 
@@ -81,7 +82,7 @@ def deploy(
 def stop(
     environment: str, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
 ) -> int:
-    """Stop the environment, or the services that are named; `refloat redeploy` starts it again."""
+    """Stop the environment, or some services. `refloat redeploy` starts it again."""
     from refloat.cli.lookup import find_environment, find_services, ids_body
 
     check_timeout(timeout, follows=watch)
@@ -104,7 +105,7 @@ def stop(
 def restart(
     environment: str, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
 ) -> int:
-    """Restart the services, all or those that are named, with the configuration they run with."""
+    """Restart all services, or those that are named. With the configuration they run with."""
     from refloat.cli.lookup import find_environment, find_services, ids_body
 
     check_timeout(timeout, follows=watch)
@@ -121,7 +122,7 @@ def restart(
 @environment_argument
 @as_json_option
 def cancel(environment: str, as_json: bool) -> None:
-    """Cancel the deployment that runs, or the next one if none does."""
+    """Cancel the deployment that runs. Or the next one, if none does."""
     from refloat.cli.lookup import find_environment
 
     server = client()

@@ -13,7 +13,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> int:
-    """Check what a server needs on this machine; exit code 1 when something is a problem."""
+    """Check what a server needs on this machine. Exit code 1 when something is a problem."""
     from refloat.cli import checkup, context
 
     found = checkup.look(context.with_remembered(os.environ))

@@ -26,7 +26,7 @@ cluster_option = click.option("--cluster", metavar="NAME", help="Where it runs."
 
 @click.group()
 def env() -> None:
-    """List, make, clone and delete environments; write them to a file and make them from one."""
+    """Make, clone and delete environments. Write them to a file, and make them from one."""
 
 
 @env.command("list")

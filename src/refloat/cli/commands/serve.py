@@ -38,7 +38,7 @@ def _settings(**changes: str) -> "Settings":
 
 @click.command()
 def serve() -> None:
-    """Run the server in the foreground; settings are REFLOAT_* variables."""
+    """Run the server in the foreground. Settings are REFLOAT_* variables."""
     _run(_settings())
 
 
@@ -46,7 +46,10 @@ def serve() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the API listens. Default: REFLOAT_PORT.")
 @click.option("--token", default=EMULATOR_TOKEN, show_default=True, help="The admin token.")
 def emulator(port: int | None, token: str) -> None:
-    """Run a stand-in for tests: the whole API on a simulated cluster, kept in memory, gone at its end."""
+    """Run a stand-in for tests, on a simulated cluster.
+
+    The whole API; kept in memory, gone at its end.
+    """
     import tempfile
 
     import msgspec

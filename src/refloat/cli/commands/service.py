@@ -16,7 +16,7 @@ user_option = click.option("--user", is_flag=True, help="A unit of your own; def
 
 @click.group()
 def service() -> None:
-    """Keep the server running by systemd, from the next boot on too."""
+    """Keep the server running by systemd. From the next boot on too."""
 
 
 @service.command()

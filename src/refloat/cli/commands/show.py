@@ -38,7 +38,7 @@ def status(environment: str, as_json: bool) -> None:
 )
 @as_json_option
 def plan(environment: str, action: str, as_json: bool) -> None:
-    """Show what a redeploy, or another action, would do now; nothing is done."""
+    """Show what an action would do now. Nothing is done."""
     from refloat.cli import render
     from refloat.cli.lookup import find_environment
 

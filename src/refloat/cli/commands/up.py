@@ -1,5 +1,8 @@
 """`refloat up`: from a folder or a git address to something that answers, in one command."""
 
+import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -45,7 +48,9 @@ def up(
     timeout: float | None,
     as_json: bool,
 ) -> int:
-    """Deploy a folder as it is now, or a git repository; start a server if none runs.
+    """Deploy a folder as it is now, or a git repository.
+
+    A server is started in the background if none runs on this machine.
 
     A folder is deployed with its uncommitted changes, without what git ignores; the folder and its
     repository are not written to. Running it again deploys what changed.
@@ -78,8 +83,6 @@ def _from_url(url: str, branch: str | None, wish: Wish) -> int:
 
 
 def _from_folder(source: str, wish: Wish) -> int:
-    import os
-
     from refloat.cli import context
     from refloat.cli.application import Application
     from refloat.cli.working_tree import BRANCH, WorkingTree
@@ -101,9 +104,7 @@ def _from_folder(source: str, wish: Wish) -> int:
     return _deploy(server, application, snapshot.commit, wish)
 
 
-def _folder(source: str) -> Any:
-    from pathlib import Path
-
+def _folder(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_file():
         raise Problem(f"{source} is a file", hint="give the folder of the application")
@@ -136,8 +137,6 @@ def _check_that_it_runs(tree: "WorkingTree") -> None:
 
 def _server(wish: Wish) -> "Client":
     """The server that is meant, started if it is one of this machine and does not run."""
-    import os
-
     from refloat.cli import context
     from refloat.cli.background import Server, settings_variables
     from refloat.cli.client import Client
@@ -163,24 +162,27 @@ def _deploy(server: "Client", application: "Application", commit: str, wish: Wis
 
 
 def _follow(server: "Client", application: "Application", status: dict[str, Any], wish: Wish) -> int:
+    from refloat.cli.advice import LISTEN, explain
     from refloat.cli.watch import Watch
 
-    watching = Watch(
-        server, application.environment, status["deployment_request_id"], logs=False, as_json=wish.as_json
-    )
-    if wish.follows:
-        return watching.run(wish.timeout)
-    if not wish.as_json:
-        click.echo(f"{application.body['name']} is being deployed; follow it: {watching.resume_command()}")
-    return Exit.DONE
+    request, environment = status["deployment_request_id"], application.environment
+    watching = Watch(server, environment, request, logs=False, as_json=wish.as_json, advice=LISTEN)
+    if not wish.follows:
+        if not wish.as_json:
+            click.echo(
+                f"{application.body['name']} is being deployed; follow it: {watching.resume_command()}"
+            )
+        return Exit.DONE
+    code = watching.run(wish.timeout)
+    if code == Exit.FAILED and not wish.as_json:
+        explain(server, application.environment, request)
+    return code
 
 
 def _tell(
     server: "Client", application: "Application", commit: str, wish: Wish, changed: bool, code: int
 ) -> None:
     """The last words: where it answers, where the API is, where the token is."""
-    import json
-
     from refloat.cli import render
 
     public, internal = application.addresses()
@@ -211,8 +213,6 @@ def _tell(
 
 
 def _token_place() -> str:
-    import os
-
     from refloat.cli import context
 
     environ = context.with_remembered(os.environ)

@@ -15,12 +15,12 @@ service_option = click.option(
 
 @click.group()
 def var() -> None:
-    """List, set and unset variables; they take effect with the next deployment."""
+    """List, set and unset variables. They take effect with the next deployment."""
 
 
 @click.group()
 def secret() -> None:
-    """Set secrets, which nobody can read again; `refloat var unset` removes them."""
+    """Set secrets, which nobody can read again. `refloat var unset` removes them."""
 
 
 @var.command("list")

@@ -1,0 +1,23 @@
+"""What to do about the failures that everybody meets with a first application."""
+
+import click
+
+from refloat.cli.client import Client, Json
+
+LISTEN = "the application must listen on 127.0.0.1:$PORT, which is another port for every version"
+_KNOWN = (
+    ("nothing listens on", LISTEN),
+    ("No module named", "add what it imports to requirements.txt or pyproject.toml"),
+    ("ended with exit code", "the lines above are its own; try it by hand with PORT=9000 in its environment"),
+)
+"""Words of a reason or of the application itself; the first that is found counts."""
+
+
+def explain(server: Client, environment: Json, deployment_id: str) -> None:
+    """One hint on stderr, if the deployment failed in one of these ways."""
+    lines = server.get(f"/environment/{environment['id']}/logs", version=deployment_id)
+    text = "\n".join(line["message"]["safe_message"] for line in lines)
+    for words, hint in _KNOWN:
+        if words in text:
+            click.echo(f"  hint: {hint}; then `refloat up` again", err=True)
+            return
