@@ -1,6 +1,7 @@
 """Two nodes on one database: each works on its own clusters, and what belongs to a dead one waits."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -41,15 +42,16 @@ class Node(ControlPlane):
             crash=NoCrash(),
             prepare=prepare,
         )
-        self.session = ReplicaSession(store.url, f"server-of-{name}", name, self.work.wake)
+        self.url, self.name = store.url, name
         self.tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
+        session = ReplicaSession(self.url, secrets.token_hex(8), self.name, self.work.wake)
         self.tasks = [
-            asyncio.create_task(self.session.run()),
-            asyncio.create_task(lead(self.session, self.work.during)),
+            asyncio.create_task(session.run()),
+            asyncio.create_task(lead(session, self.work.during)),
         ]
-        assert await self.session.leads_at_first()
+        assert await session.leads_at_first()
 
     async def end(self) -> None:
         for task in self.tasks:
@@ -120,7 +122,9 @@ async def test_what_belongs_to_a_dead_node_waits_with_its_reason_and_goes_on_whe
     await two.end()
     stopped = await one.statuses(there)
     assert "node two" in await one.waiting_reason(there)
-    await one.roll(await one.environment("here"))
+    here = await one.environment("here")
+    await one.application(here, "api")
+    await one.roll(here)
     assert (await one.statuses(there))["environment"]["state"] == stopped["environment"]["state"]
     await two.begin()
     assert (await one.ended(there))["environment"]["state"] == "DEPLOYED"

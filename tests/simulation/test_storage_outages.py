@@ -74,7 +74,9 @@ async def test_a_deployment_goes_on_when_the_database_is_back(
     plane.task = asyncio.create_task(plane.worker.run())
     async with asyncio.timeout(20):
         await database.failed.wait()
+    await plane.eventually(lambda: _idle(plane))
     database.mended = True
+    plane.worker.wake()
     statuses = await plane.ended(environment)
     assert statuses["environment"]["state"] == "DEPLOYED"
     assert plane.world.routes[service][0] == f"{service}.2"
