@@ -114,6 +114,9 @@ async def test_idle_connections_that_were_ended_are_replaced_unseen(
     async with database.transaction() as tx:
         await resources.insert_resource(tx, organization(2))
     assert await stored(database) == ["1", "2"]
+    end_connections(postgres, url)
+    async with database.snapshot() as read:
+        assert len(await resources.everything(read, Organization)) == 2
 
 
 async def test_a_disk_that_is_full_is_told_as_such(
@@ -146,6 +149,32 @@ async def test_units_of_several_servers_follow_one_another(database: Database, u
 
     await asyncio.gather(*(append(where) for where in (database, second) for _ in range(15)))
     assert sorted(int(i) for i in await stored(database)) == list(range(1, 31))
+    await second.close()
+
+
+async def test_a_server_that_stands_still_in_a_unit_does_not_hold_up_the_others(
+    database: Database, url: str
+) -> None:
+    """As one that is frozen: PostgreSQL ends its connection, and nothing of the unit is stored."""
+    entered, never = asyncio.Event(), asyncio.Event()
+
+    async def stand_still() -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(1))
+            entered.set()
+            await never.wait()
+            await resources.insert_resource(tx, organization(2))
+
+    still = asyncio.create_task(stand_still())
+    await entered.wait()
+    second = PostgresDatabase(url)
+    async with asyncio.timeout(30):
+        async with second.transaction() as tx:
+            await resources.insert_resource(tx, organization(3))
+    never.set()
+    with pytest.raises(StorageLost):
+        await still
+    assert await stored(database) == ["3"]
     await second.close()
 
 
