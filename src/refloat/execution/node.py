@@ -83,6 +83,8 @@ class NodeWork:
         reconciler = Reconciler(self._database, self._sealer, self._clock, self._platforms)
         self._worker = worker
         try:
-            await asyncio.gather(worker.run(), reconciler.run())
+            async with asyncio.TaskGroup() as together:  # neither goes on without the other
+                together.create_task(worker.run())
+                together.create_task(reconciler.run())
         finally:
             self._worker = None
