@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from refloat.domain.errors import Conflict, StorageFull, Unavailable
 from refloat.domain.resources import Organization
 from refloat.store import resources
 from refloat.store.database import Database
+from refloat.store.facts import check_key
 from refloat.store.schema import HEAD
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
@@ -86,6 +88,40 @@ def test_the_known_head_is_the_newest_migration() -> None:
 
     folder = Path(refloat.store.__file__).parent / "migrations" / "versions"
     assert max(p.name for p in folder.glob("*.py")).startswith(HEAD)
+
+
+def test_the_migrations_make_the_tables_that_the_statements_are_written_for(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+
+    from refloat.store.tables import metadata
+
+    engine = create_engine(sqlite_store(tmp_path).url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+async def test_a_database_remembers_the_key_it_was_sealed_with(database: Database) -> None:
+    await check_key(database, Sealer(b"1" * 32), "a")
+    await check_key(database, Sealer(b"1" * 32), "b")
+    with pytest.raises(Unavailable, match="key in c is not the one"):
+        await check_key(database, Sealer(b"2" * 32), "c")
+
+
+def test_servers_that_start_together_get_the_same_key(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    with ThreadPoolExecutor(8) as servers:
+        made = list(servers.map(lambda _: load_sealer(path).digest("x"), range(8)))
+    assert len(set(made)) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["secret.key"]
+
+
+def test_a_key_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    (tmp_path / "secret.key").write_bytes(b"short")
+    with pytest.raises(Unavailable, match=r"secret\.key does not hold 32 bytes"):
+        load_sealer(tmp_path / "secret.key")
 
 
 def test_sealed_text_opens_only_with_its_key(tmp_path: Path) -> None:

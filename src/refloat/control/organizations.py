@@ -1,5 +1,6 @@
 """Organizations, projects, clusters and environments: making them with what belongs to them."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from refloat.domain.resources import (
     Role,
     Stage,
 )
+from refloat.execution.places import node_of
 from refloat.store import resources as store
 from refloat.store.database import Reader, Transaction
 
@@ -100,6 +102,7 @@ def _cluster(
         name=name,
         runs_on=kind,
         is_default=default,
+        node=node_of(context.platforms),
         created_at=now,
         updated_at=now,
     )
@@ -113,17 +116,27 @@ async def create_cluster(
     region: str,
     description: str | None,
 ) -> Cluster:
-    """Another cluster. This machine is one cluster; it cannot be added twice."""
-    if kind is ClusterKind.LOCAL:
-        raise Invalid("this machine is the cluster 'local' already", hint='use "refloat_kind": "simulated"')
+    """Another cluster, of the node whose server is asked. A node is one local cluster; it cannot be
+    added twice."""
     made = msgspec.structs.replace(
         _cluster(context, organization.id, checked_name(name), kind, default=False),
         region=region,
         description=description,
     )
     async with context.database.transaction() as tx:
+        if kind is ClusterKind.LOCAL:
+            _refuse_second(made, await store.children(tx, Cluster, organization.id))
         await store.insert_resource(tx, made)
     return made
+
+
+def _refuse_second(made: Cluster, known: Sequence[Cluster]) -> None:
+    for cluster in known:
+        if cluster.runs_on is ClusterKind.LOCAL and cluster.node in ("", made.node):
+            raise Invalid(
+                f"this machine is the cluster {cluster.name!r} already",
+                hint='use "refloat_kind": "simulated"',
+            )
 
 
 async def default_cluster(read: Reader, organization_id: str) -> Cluster:

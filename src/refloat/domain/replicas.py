@@ -2,6 +2,9 @@
 
 import msgspec
 
+LEASE_SECONDS = 10.0
+"""How long a server may be silent before it counts as dead and another one ends its connections."""
+
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
     """The time in which one server alone works on a node. `number` grows with every term of the node, so
@@ -24,3 +27,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     leads: bool
     silent_seconds: float
+
+    @property
+    def alive(self) -> bool:
+        return self.silent_seconds < LEASE_SECONDS

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from refloat.clock import Clock
 from refloat.domain.replicas import Term
 from refloat.execution.crash import CrashPoints
@@ -11,6 +13,10 @@ from refloat.execution.reconciler import Reconciler
 from refloat.execution.worker import Worker
 from refloat.store.database import Database
 from refloat.store.sealing import Sealer
+
+_AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 class NodeWork:
@@ -47,8 +53,16 @@ class NodeWork:
             self._worker.wake()
 
     async def alone(self) -> None:
-        """Until cancelled, on a database that nobody shares; what `prepare` does was done."""
-        await self._work(None)
+        """Until cancelled, on a database that nobody shares; what `prepare` does was done.
+
+        Work that a defect stopped is begun again, by a new owner, which takes over what was left.
+        """
+        while True:
+            try:
+                await self._work(None)
+            except Exception:
+                log.exception("the work stopped unexpectedly and is begun again")
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def during(self, term: Term) -> None:
         """Until cancelled, which it is when the term is over."""
@@ -69,6 +83,8 @@ class NodeWork:
         reconciler = Reconciler(self._database, self._sealer, self._clock, self._platforms)
         self._worker = worker
         try:
-            await asyncio.gather(worker.run(), reconciler.run())
+            async with asyncio.TaskGroup() as together:  # neither goes on without the other
+                together.create_task(worker.run())
+                together.create_task(reconciler.run())
         finally:
             self._worker = None

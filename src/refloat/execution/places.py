@@ -6,7 +6,6 @@ import msgspec
 
 from refloat.domain.errors import Unavailable
 from refloat.domain.hosts import host_names
-from refloat.domain.replicas import Replica
 from refloat.domain.resources import Cluster, ClusterKind, Environment
 from refloat.domain.services import Database, Service, Workload
 from refloat.execution.platform import Platform
@@ -24,6 +23,11 @@ class NodePlatforms(dict[ClusterKind, Platform]):
     def __init__(self, platforms: Platforms, node: str) -> None:
         super().__init__(platforms)
         self.node = node
+
+
+def node_of(platforms: Platforms) -> str:
+    """The node whose platforms these are; "" where there is only one."""
+    return platforms.node if isinstance(platforms, NodePlatforms) else ""
 
 
 class Elsewhere(Unavailable):
@@ -85,10 +89,12 @@ async def remember(
         await facts.put_address(tx, environment.id, service_id, msgspec.json.encode(address).decode())
 
 
-def waits_for(cluster: Cluster, replicas: tuple[Replica, ...], lease_seconds: float) -> str:
-    """Why nothing happens to what waits on this cluster; "" when a server of its node lives."""
-    if not cluster.node or any(r.node == cluster.node and r.silent_seconds < lease_seconds for r in replicas):
+async def waits_for(read: Reader, environment: Environment) -> str:
+    """Why nothing happens to what is open in an environment; "" when a server of its node lives."""
+    cluster = await resources.get(read, Cluster, environment.cluster_id)
+    if not cluster.node or any(r.node == cluster.node and r.alive for r in await facts.replicas(read)):
         return ""
     return (
-        f"it waits for node {cluster.node}, which the cluster {cluster.name} belongs to: no server runs there"
+        f"it waits for a server on node {cluster.node}, which the cluster {cluster.name} belongs to; "
+        "none runs there"
     )

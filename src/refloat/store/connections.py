@@ -150,18 +150,47 @@ class Connections:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def borrowed(self) -> AsyncIterator[Connection]:
-        """One connection, alone; afterwards it is kept for the next borrower unless it broke."""
+    async def borrowed(self, first: str = "") -> AsyncIterator[Connection]:
+        """One connection, alone; afterwards it is kept for the next borrower unless it broke.
+
+        `first` is executed on it, and a connection that breaks at that is replaced.
+        """
+        connection: Connection | None = None
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         async with self._free:
-            while (connection := self._kept()) is None:
-                await to_the_end(self._add())
             try:
+                while True:
+                    connection = await self._taken()
+                    if not first or await self._begins(connection, first, deadline):
+                        break
                 yield connection
             finally:
-                if connection.is_closed() or connection.is_in_transaction():
-                    connection.terminate()
-                else:
-                    self._idle.append(connection)
+                self._give_back(connection)
+
+    def _give_back(self, connection: Connection | None) -> None:
+        if connection is None or connection.is_closed():
+            return
+        if connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+
+    async def _begins(self, connection: Connection, first: str, deadline: float) -> bool:
+        """Whether it could be executed; past the deadline it is an error that it could not."""
+        try:
+            with translated():
+                await to_the_end(connection.execute(first))
+        except StorageLost:
+            connection.terminate()
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            return False
+        return True
+
+    async def _taken(self) -> Connection:
+        while (connection := self._kept()) is None:
+            await to_the_end(self._add())
+        return connection
 
     async def _add(self) -> None:
         """In the list before anybody can lose it."""

@@ -57,16 +57,19 @@ async def assert_leads(tx: Transaction, term: Term) -> None:
         raise Fenced(f"another server works on node {term.node}")
 
 
-async def replicas(read: Reader, now: int) -> tuple[Replica, ...]:
-    """Every server that is known; `now` in microseconds by the clock of the database."""
+async def replicas(read: Reader) -> tuple[Replica, ...]:
+    """Every server that is known, by node. Silence is counted from the newest beat, which is by the same
+    clock; whoever reads this beats too."""
+    rows = await read.all(_REPLICAS)
+    newest = max((row["beat"] for row in rows), default=0)
     return tuple(
         Replica(
             id=row["id"],
             node=row["node"],
             leads=row["leader"] is not None,
-            silent_seconds=max(0, now - row["beat"]) / 1e6,
+            silent_seconds=(newest - row["beat"]) / 1e6,
         )
-        for row in await read.all(_REPLICAS)
+        for row in rows
     )
 
 

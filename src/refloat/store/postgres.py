@@ -55,12 +55,9 @@ class PostgresDatabase:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
-        async with self._connections.borrowed() as connection:
-            inside = _Cursor(connection)
-            with translated():
-                await connection.execute(_SNAPSHOT)
+        async with self._connections.borrowed(_SNAPSHOT) as connection:
             try:
-                yield inside
+                yield _Cursor(connection)
             finally:
                 with contextlib.suppress(Exception):
                     await to_the_end(connection.execute("COMMIT"))

@@ -14,13 +14,11 @@ from collections.abc import Callable
 import structlog
 
 from refloat.domain.errors import RefloatError, StorageLost
-from refloat.domain.replicas import Term
+from refloat.domain.replicas import LEASE_SECONDS, Term
 from refloat.store.connections import Connection, connect, translated
 from refloat.store.postgres import CHANNEL
 
 BEAT_SECONDS = 1.0
-LEASE_SECONDS = 10.0
-"""How long a server may be silent before another one ends its connections."""
 FORGET_SECONDS = 3600.0
 """How long a server that is gone stays in the list."""
 _ANSWER_SECONDS = 3.0

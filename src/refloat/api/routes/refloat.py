@@ -18,10 +18,10 @@ from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
-from refloat.execution.places import platform_of
+from refloat.execution.places import platform_of, waits_for
 from refloat.execution.queue import RECAP
 from refloat.store import deployments as store
-from refloat.store import resources
+from refloat.store import facts, resources
 
 _BATCH = 200
 _LOOK_SECONDS = 0.2
@@ -50,6 +50,7 @@ async def read_journal(request: Http, environment_id: Id, version: FromQuery[str
     return {
         "deployment_request_id": deployment.id if deployment else None,
         "plan_hash": deployment.plan_hash if deployment else None,
+        "waiting_reason": await _waiting_reason(call, environment, deployment),
         "results": [
             {
                 "service_id": step.service_id or None,
@@ -62,6 +63,19 @@ async def read_journal(request: Http, environment_id: Id, version: FromQuery[str
             for step in steps
         ],
     }
+
+
+async def _waiting_reason(call: Call, environment: Environment, deployment: Deployment | None) -> str | None:
+    if deployment is None or deployment.ended:
+        return None
+    return await waits_for(call.read, environment) or None
+
+
+@get("/refloat/replicas")
+async def list_replicas(request: Http) -> Body:
+    """The servers that share the database, and which of them works on its node; none if it is not shared."""
+    found = await facts.replicas(Call(request).read)
+    return {"results": [{**msgspec.to_builtins(replica), "alive": replica.alive} for replica in found]}
 
 
 @get("/refloat/environment/{environment_id:str}/events")
@@ -146,4 +160,4 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_plan, read_journal, simulate, stream)
+ROUTES = (read_plan, read_journal, list_replicas, simulate, stream)
