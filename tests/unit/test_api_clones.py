@@ -173,3 +173,39 @@ async def test_a_clone_that_fails_leaves_nothing(api: Api) -> None:
     path = f"/environment/{api.environment}/clone"
     await api.refused("POST", path, {"name": "taken"}, status=409, words="taken")
     assert len(await api.results(f"/project/{api.project}/environment")) == count
+
+
+async def test_a_service_is_cloned_with_its_variables_into_the_stage_of_the_same_name(api: Api) -> None:
+    source = await api.make_application("api", changes=PORTS)
+    path = f"/environment/{api.environment}/environmentVariable"
+    shared = await api("POST", path, {"key": "SHARED", "value": "1"}, expect=201)
+    own = f"/application/{source['id']}"
+    await api("POST", f"{own}/secret", {"key": "TOKEN", "value": "sesame"}, expect=201)
+    await api("POST", f"{own}/environmentVariable/{shared['id']}/alias", {"key": "ALIAS"}, expect=201)
+    body = {"name": "api-2", "environment_id": api.environment}
+    made = await api("POST", f"{own}/clone", body, expect=202)
+    assert without_ids({**made, "name": "api"}) == without_ids(source)
+    stages = [await api("GET", f"/service/{s['id']}/deploymentStage") for s in (source, made)]
+    assert stages[0]["id"] == stages[1]["id"]
+    listed = await api.results(f"/application/{made['id']}/environmentVariable")
+    alias = next(v for v in listed if v["key"] == "ALIAS")
+    assert alias["aliased_variable"]["id"] == shared["id"]
+    assert "TOKEN" in {v["key"] for v in await api.results(f"/application/{made['id']}/secret")}
+    await api.refused("POST", f"{own}/clone", body, status=409, words="'api-2' is taken")
+
+
+async def test_a_service_cloned_elsewhere_refers_to_what_is_there_or_is_refused(api: Api) -> None:
+    source = await api.make_application("api")
+    path = f"/environment/{api.environment}/environmentVariable"
+    shared = await api("POST", path, {"key": "SHARED", "value": "1"}, expect=201)
+    own = f"/application/{source['id']}"
+    await api("POST", f"{own}/environmentVariable/{shared['id']}/alias", {"key": "ALIAS"}, expect=201)
+    other = await api.make_environment("other")
+    body = {"name": "api", "environment_id": other}
+    await api.refused("POST", f"{own}/clone", body, words="ALIAS refers to SHARED, which other does not have")
+    assert await api.results(f"/environment/{other}/application") == []
+    there = await api("POST", f"/environment/{other}/environmentVariable", {"key": "SHARED", "value": "2"})
+    made = await api("POST", f"{own}/clone", body, expect=202)
+    listed = await api.results(f"/application/{made['id']}/environmentVariable")
+    alias = next(v for v in listed if v["key"] == "ALIAS")
+    assert alias["aliased_variable"]["id"] == there["id"] and alias["value"] == "2"

@@ -1,4 +1,4 @@
-"""Cloning an environment: the same configuration under other ids, and nothing of what runs.
+"""Cloning an environment or a service: the same configuration under other ids, and nothing of what runs.
 
 Copied are stages, services with their pinned versions and skip flags, and variables of every type with
 their sealed values. References among the copied things follow: a service stands in the copy of its stage,
@@ -14,6 +14,8 @@ import msgspec
 from refloat.control.context import Context
 from refloat.control.organizations import checked_name
 from refloat.control.services import new_password
+from refloat.control.stages import default_for
+from refloat.control.variables import visible
 from refloat.domain.deployment import Principal
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import short
@@ -25,8 +27,9 @@ from refloat.domain.resources import (
     Resource,
     Stage,
     Variable,
+    VariableScope,
 )
-from refloat.domain.services import Database, Service
+from refloat.domain.services import AnyService, Database, Service
 from refloat.store import resources as store
 from refloat.store.database import Transaction
 
@@ -68,6 +71,43 @@ async def clone_environment(
     return made
 
 
+async def clone_service(context: Context, source: Service, name: str, environment: Environment) -> AnyService:
+    """A new service configured as `source`, in the stage of the same name or else its kind's default.
+
+    Raises Conflict when the environment has the name, and Invalid when an alias or override of the source
+    refers to a variable that the environment does not see.
+    """
+    async with context.database.transaction() as tx:
+        current = await store.get_service(tx, source.id)
+        old = await store.get(tx, Stage, current.stage_id)
+        found = [s for s in await store.children(tx, Stage, environment.id) if s.name == old.name]
+        stage = found[0] if found else await default_for(tx, environment.id, current.kind)
+        copy = _Copy(context, tx)
+        copy.stands_for(old.id, stage.id)
+        named = msgspec.structs.replace(current, name=checked_name(name))
+        await copy.service(named, environment.id)
+        if environment.id != current.parent:
+            await _find_targets(tx, copy, current, environment)
+        await copy.variables([current.id])
+        return await store.get_service(tx, copy.copy_of(current.id))
+
+
+async def _find_targets(tx: Transaction, copy: "_Copy", service: Service, environment: Environment) -> None:
+    """What a service's variables refer to in its environment, by name in the other one."""
+    seen = {v.id: v for v in await visible(tx, service)}
+    there = {v.name: v for v in await visible(tx, environment)}
+    for variable in await store.children(tx, Variable, service.id):
+        target = seen.get(variable.target_id or "")
+        if target is None or target.parent == service.id:
+            continue
+        if target.name not in there:
+            raise Invalid(
+                f"{variable.name} refers to {target.name}, which {environment.name} does not have",
+                hint="create it there first",
+            )
+        copy.stands_for(target.id, there[target.name].id)
+
+
 class _Copy:
     """The copies made so far, by the id of what they were made from."""
 
@@ -76,6 +116,14 @@ class _Copy:
         self._tx = tx
         self._ids: dict[str, str] = {}
         self._now = context.clock.now()
+
+    def stands_for(self, old_id: str, new_id: str) -> None:
+        """References to the one become references to the other."""
+        self._ids[old_id] = new_id
+
+    def copy_of(self, old_id: str) -> str:
+        """The id of the copy."""
+        return self._ids[old_id]
 
     async def of(self, resource: R, **changes: Any) -> R:
         """Store a copy under a new id."""
@@ -102,7 +150,8 @@ class _Copy:
 
     async def variables(self, owners: list[str]) -> None:
         """First those that others refer to, so that every reference has its copy."""
-        found = [v for owner in owners for v in await store.children(self._tx, Variable, owner)]
+        everything = [v for owner in owners for v in await store.children(self._tx, Variable, owner)]
+        found = [v for v in everything if v.scope is not VariableScope.BUILT_IN]  # outputs of jobs
         shorts = {short(old).upper(): short(new).upper() for old, new in self._ids.items()}
         for variable in sorted(found, key=lambda v: v.target_id is not None):
             target = variable.target_id
