@@ -15,7 +15,6 @@ from refloat.control.context import Context
 from refloat.control.organizations import checked_name
 from refloat.control.services import new_password
 from refloat.control.stages import default_for
-from refloat.control.variables import visible
 from refloat.domain.deployment import Principal
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import short
@@ -72,40 +71,20 @@ async def clone_environment(
 
 
 async def clone_service(context: Context, source: Service, name: str, environment: Environment) -> AnyService:
-    """A new service configured as `source`, in the stage of the same name or else its kind's default.
+    """A new service configured as `source`; Conflict when the environment has the name.
 
-    Raises Conflict when the environment has the name, and Invalid when an alias or override of the source
-    refers to a variable that the environment does not see.
+    In its own environment it stands in the same stage. In another one it goes to the default stage of its
+    kind, and aliases and overrides are left out: what they refer to is not there.
     """
     async with context.database.transaction() as tx:
         current = await store.get_service(tx, source.id)
-        old = await store.get(tx, Stage, current.stage_id)
-        found = [s for s in await store.children(tx, Stage, environment.id) if s.name == old.name]
-        stage = found[0] if found else await default_for(tx, environment.id, current.kind)
+        stays = environment.id == current.parent
+        stage_id = current.stage_id if stays else (await default_for(tx, environment.id, current.kind)).id
         copy = _Copy(context, tx)
-        copy.stands_for(old.id, stage.id)
-        named = msgspec.structs.replace(current, name=checked_name(name))
-        await copy.service(named, environment.id)
-        if environment.id != current.parent:
-            await _find_targets(tx, copy, current, environment)
-        await copy.variables([current.id])
+        copy.stands_for(current.stage_id, stage_id)
+        await copy.service(msgspec.structs.replace(current, name=checked_name(name)), environment.id)
+        await copy.variables([current.id], referring=stays)
         return await store.get_service(tx, copy.copy_of(current.id))
-
-
-async def _find_targets(tx: Transaction, copy: "_Copy", service: Service, environment: Environment) -> None:
-    """What a service's variables refer to in its environment, by name in the other one."""
-    seen = {v.id: v for v in await visible(tx, service)}
-    there = {v.name: v for v in await visible(tx, environment)}
-    for variable in await store.children(tx, Variable, service.id):
-        target = seen.get(variable.target_id or "")
-        if target is None or target.parent == service.id:
-            continue
-        if target.name not in there:
-            raise Invalid(
-                f"{variable.name} refers to {target.name}, which {environment.name} does not have",
-                hint="create it there first",
-            )
-        copy.stands_for(target.id, there[target.name].id)
 
 
 class _Copy:
@@ -148,10 +127,15 @@ class _Copy:
     def _renewed(self, item: Any) -> Any:
         return msgspec.structs.replace(item, id=self._context.new_id()) if hasattr(item, "id") else item
 
-    async def variables(self, owners: list[str]) -> None:
-        """First those that others refer to, so that every reference has its copy."""
+    async def variables(self, owners: list[str], *, referring: bool = True) -> None:
+        """First those that others refer to, so that every reference has its copy; without `referring`
+        aliases and overrides are left out."""
         everything = [v for owner in owners for v in await store.children(self._tx, Variable, owner)]
-        found = [v for v in everything if v.scope is not VariableScope.BUILT_IN]  # outputs of jobs
+        found = [
+            v
+            for v in everything
+            if v.scope is not VariableScope.BUILT_IN and (referring or v.target_id is None)
+        ]
         shorts = {short(old).upper(): short(new).upper() for old, new in self._ids.items()}
         for variable in sorted(found, key=lambda v: v.target_id is not None):
             target = variable.target_id
