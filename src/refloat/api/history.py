@@ -112,6 +112,51 @@ def _commit(target: Target, deployment: Deployment) -> Body | None:
     }
 
 
+def queued(deployment: Deployment, targets: Sequence[Target]) -> Body:
+    """`QueuedDeploymentRequestWithStages`."""
+    return {
+        "identifier": {
+            "deployment_request_id": deployment.id,
+            "environment_id": deployment.environment_id,
+        },
+        "auditing_data": _asker(deployment),
+        "trigger_action": _TRIGGER[deployment.request.verb],
+        "stages": [
+            {
+                "name": members[0].stage_name,
+                "status": stage_status([t.phase for t in members]),
+                "services": [
+                    {
+                        "identifier": _service(target),
+                        "status": stage_status([target.phase]),
+                        "icon_uri": f"app://qovery-console/{target.kind}",
+                    }
+                    for target in members
+                ],
+            }
+            for members in _by_stage(targets)
+        ],
+    }
+
+
+def queued_service(deployment: Deployment, target: Target) -> Body:
+    """`QueuedDeploymentRequestForService`."""
+    return {
+        "identifier": {"deployment_request_id": deployment.id, **_service(target)},
+        "auditing_data": _asker(deployment),
+        "status_details": status_details(target),
+        "icon_uri": f"app://qovery-console/{target.kind}",
+    }
+
+
+def _asker(deployment: Deployment) -> Body:
+    return {"triggered_by": deployment.request.triggered_by, "origin": deployment.request.origin}
+
+
+def _service(target: Target) -> Body:
+    return {"service_id": target.service_id, "service_type": target.kind.upper(), "name": target.name}
+
+
 async def page_v2(context: Context, environment: Environment, size: int) -> list[Body]:
     """`DeploymentHistoryEnvironmentV2` items, newest first; requests that wait are not history yet."""
     found = await store.history(context.database.read, environment.id, size)

@@ -99,6 +99,16 @@ async def cancel(context: Context, environment: Environment) -> Deployment:
     return meant
 
 
+async def cancel_one(context: Context, deployment: Deployment) -> None:
+    """Cancel one request, whether it runs or waits; raises Conflict when it has ended."""
+    async with context.database.transaction() as tx:
+        current = await store.find_deployment(tx, deployment.id)
+        if current is None or current.ended:
+            raise Conflict(f"the deployment {deployment.id} has ended")
+        await queue.cancel_one(tx, current, context.clock)
+    context.wake()
+
+
 async def find(context: Context, environment_id: str, name: str | None) -> Deployment | None:
     """A deployment of the environment by request id or execution id; the latest one without a name.
 

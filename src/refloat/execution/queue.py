@@ -11,9 +11,9 @@ from datetime import datetime
 import msgspec
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment, Request, Target
+from refloat.domain.deployment import Deployment, Request, Target, Verb
 from refloat.domain.errors import Invalid
-from refloat.domain.progress import Phase
+from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Stage
 from refloat.domain.revision import Level
 from refloat.domain.services import Container, Job, Service
@@ -33,8 +33,14 @@ async def accept(
     chosen: Sequence[tuple[Service, Stage]],
     clock: Clock,
 ) -> Deployment:
-    """Append to the environment's queue; every later read shows it."""
-    waiting = bool(await store.open_deployments(tx, environment_id))
+    """Append to the environment's queue; every later read shows it.
+
+    A request that does the same as the one at the end of the queue, for the same principal, becomes part
+    of it while that one has not begun.
+    """
+    waiting = await store.open_deployments(tx, environment_id)
+    if waiting and _joins(waiting[-1], request):
+        return await _join(tx, waiting[-1], request, chosen, clock)
     deployment = Deployment(
         id=deployment_id,
         environment_id=environment_id,
@@ -47,6 +53,43 @@ async def accept(
         await store.put_target(tx, _first_target(deployment, service, stage))
     await tell(tx, deployment, "", deployment.phase, Level.INFO, _words(request), clock)
     return deployment
+
+
+def _joins(last: Deployment, request: Request) -> bool:
+    """Both mean everything or both name services: naming one includes it also when it is skipped.
+
+    A plan that was read stands for one request alone, and so does removing the environment itself.
+    """
+    before = last.request
+    everything = before.services is None
+    if last.owner is not None or everything != (request.services is None):
+        return False
+    if before.plan_hash or request.plan_hash or (everything and before.verb is Verb.DELETE):
+        return False
+    same = (before.principal_id, last.action) == (request.principal_id, request.verb.action)
+    return same and _removal(before) == _removal(request)
+
+
+def _removal(request: Request) -> Verb | None:
+    """Uninstalling and deleting share an action and differ in what is left."""
+    return request.verb if request.verb.action is Action.DELETE else None
+
+
+async def _join(
+    tx: Transaction,
+    deployment: Deployment,
+    request: Request,
+    chosen: Sequence[tuple[Service, Stage]],
+    clock: Clock,
+) -> Deployment:
+    named = (*(deployment.request.services or ()), *(request.services or ()))
+    services = tuple(dict.fromkeys(named)) if request.services is not None else None
+    joined = msgspec.structs.replace(deployment.request, services=services)
+    await store.set_request(tx, deployment.id, joined)
+    for service, stage in chosen:
+        await store.put_target(tx, _first_target(deployment, service, stage))
+    await tell(tx, deployment, "", deployment.phase, Level.INFO, f"joined by a {_words(request)}", clock)
+    return msgspec.structs.replace(deployment, request=joined)
 
 
 def _words(request: Request) -> str:
@@ -144,7 +187,11 @@ async def cancel(tx: Transaction, environment_id: str, clock: Clock) -> Deployme
     waiting = await store.open_deployments(tx, environment_id)
     if not waiting:
         raise Invalid("nothing to cancel: no deployment of this environment is waiting or running")
-    deployment = waiting[0]
+    return await cancel_one(tx, waiting[0], clock)
+
+
+async def cancel_one(tx: Transaction, deployment: Deployment, clock: Clock) -> Deployment:
+    """Cancel one deployment that has not ended, running or waiting; see `cancel`."""
     if deployment.phase is Phase.CANCELING:
         return deployment
     await store.request_cancel(tx, deployment.id)

@@ -85,6 +85,9 @@ _SET_PHASE = Query(
         finished_at=bindparam("now"),
     )
 )
+_SET_REQUEST = Query(
+    update(deployment).where(d.id == bindparam("key")).values(request=bindparam("new_request"))
+)
 _REQUEST_CANCEL = Query(update(deployment).where(d.id == bindparam("key")).values(cancel_requested=1))
 _OWNED = Query(
     select(d.cancel_requested).where(
@@ -313,6 +316,10 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
         new_reason=reason,
         now=micros(now) if phase in TERMINAL else None,
     )
+
+
+async def set_request(tx: Transaction, deployment_id: str, request: Request) -> None:
+    await tx.run(_SET_REQUEST, key=deployment_id, new_request=msgspec.json.encode(request).decode())
 
 
 async def request_cancel(tx: Transaction, deployment_id: str) -> None:

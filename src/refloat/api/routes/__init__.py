@@ -5,6 +5,7 @@ from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
 from refloat.api.routes.organizations import ROUTES as ORGANIZATIONS
+from refloat.api.routes.queue import ROUTES as QUEUE
 from refloat.api.routes.refloat import ROUTES as REFLOAT
 from refloat.api.routes.registries import ROUTES as REGISTRIES
 from refloat.api.routes.service_actions import ROUTES as SERVICE_ACTIONS
@@ -22,6 +23,7 @@ ROUTES = (
     *VARIABLES,
     *TOKENS,
     *DEPLOYMENTS,
+    *QUEUE,
     *SERVICE_ACTIONS,
     *REFLOAT,
 )
