@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import os
 import secrets
 import signal
@@ -31,8 +32,10 @@ from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
 from refloat.execution.places import NodePlatforms, Platforms
 from refloat.execution.platform import Platform
-from refloat.routers.caddy import CaddyRouter
-from refloat.settings import Settings, check_isolation
+from refloat.routers.caddy import CaddyRouter, Issuer, Tls
+from refloat.routers.caddy.tls import read_own, read_roots
+from refloat.routers.publishing import publish
+from refloat.settings import Settings, check_isolation, plain_listener
 from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
@@ -119,6 +122,7 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
             domain=settings.domain,
             hold_seconds=settings.hold_seconds,
             caddy=settings.caddy or None,
+            tls=edge_tls(settings),
         ),
         builder=LocalBuilder(
             settings.node_dir,
@@ -127,6 +131,23 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
             local_sources=settings.local_sources,
             in_use=partial(artifacts_in_use, database.read, sealer),
         ),
+    )
+
+
+def edge_tls(settings: Settings) -> Tls | None:
+    """How the edge serves HTTPS; None when it does not. Raises Unavailable for a file that is no use."""
+    if settings.tls == "off":
+        return None
+    now = datetime.datetime.now(datetime.UTC)
+    own = read_own(settings.tls_cert, settings.tls_key, now) if settings.tls_cert else ("", "")
+    return Tls(
+        port=settings.https_port,
+        issuer=Issuer(settings.tls),
+        email=settings.acme_email,
+        directory=settings.acme_directory,
+        roots=read_roots("REFLOAT_ACME_ROOTS", settings.acme_roots) if settings.acme_roots else "",
+        certificate=own[0],
+        key=own[1],
     )
 
 
@@ -191,7 +212,9 @@ async def _serve(
 
     async def prepare() -> None:
         await end_every_build(LocalSupervisor(settings.node_dir))
-        await platforms[ClusterKind.LOCAL].router.start()
+        router = platforms[ClusterKind.LOCAL].router
+        await router.start()
+        await publish(router, settings.api_hosts, api_endpoint(settings))
 
     work = NodeWork(
         database,
@@ -248,6 +271,12 @@ async def _at_work(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def api_endpoint(settings: Settings) -> str:
+    """Where the edge of this machine reaches the API."""
+    host = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+
+
 def listener(settings: Settings) -> socket.socket:
     """The API's socket, bound and not yet listening; Unavailable when it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -289,5 +318,7 @@ async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
     server = _Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    if complaint := plain_listener(settings):
+        log.warning(complaint)
     log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
     await server.serve(sockets=[bound])

@@ -1,6 +1,7 @@
 """Settings of the server, each with its unit, default and reason. Read once, from the environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,8 @@ import msgspec
 
 POSTGRES = ("postgresql://", "postgres://")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_UNCERTIFIABLE = ("test", "example", "invalid", "localhost", "local", "internal", "lan", "home.arpa")
+"""Below these no public authority certifies anything."""
 
 
 class SettingError(ValueError):
@@ -28,9 +31,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     """`REFLOAT_PORT`: where the API listens."""
     http_port: int = 8000
-    """`REFLOAT_HTTP_PORT`: where the edge serves the applications."""
+    """`REFLOAT_HTTP_PORT`: where the edge serves the applications; with TLS it only leads to HTTPS.
+    Default: 8000 while the domain is `localhost` or below it, else 80."""
+    https_port: int = 8443
+    """`REFLOAT_HTTPS_PORT`: where the edge serves HTTPS. Default: 8443 or 443, by the same rule."""
     domain: str = "localhost"
-    """`REFLOAT_DOMAIN`: services answer at `<service>-<environment>.<domain>`."""
+    """`REFLOAT_DOMAIN`: services answer at `<service>-<environment>.<domain>`, the API at `api.<domain>`
+    and `<domain>`. Unless it is `localhost` or below it, the edge listens on every address."""
+    tls: str = "off"
+    """`REFLOAT_TLS` (acme, internal or off): who certifies names, or plain HTTP. Default: off while the
+    domain is `localhost` or below it; internal where no public authority certifies (`.test`, `.internal`);
+    else acme."""
+    tls_cert: str = ""
+    """`REFLOAT_TLS_CERT`: file of a certificate of one's own with its chain (PEM), used for the names in
+    it. Read at the start."""
+    tls_key: str = ""
+    """`REFLOAT_TLS_KEY`: file of its key (PEM), without a passphrase."""
+    acme_email: str = ""
+    """`REFLOAT_ACME_EMAIL`: whom the authority writes to when something is wrong."""
+    acme_directory: str = ""
+    """`REFLOAT_ACME_DIRECTORY`: URL of another ACME server than Let's Encrypt's."""
+    acme_roots: str = ""
+    """`REFLOAT_ACME_ROOTS`: file of certificates (PEM) to trust, besides the machine's, for that server
+    and for what it issues."""
     database_url: str = ""
     """`REFLOAT_DATABASE_URL`: default is SQLite in `<data>/refloat.db`. Never prints: it may hold a
     password."""
@@ -41,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_ADMIN_TOKEN`: else made at the first start and kept in `<data>/admin.token`, 0600."""
     local_sources: bool = True
     """`REFLOAT_LOCAL_SOURCES` (true or false): whether `file://`, local paths and private addresses
-    may be git sources. Default: true while the API listens on loopback only."""
+    may be git sources. Default: true while the API is reached from this machine only."""
     allow_unisolated: bool = False
     """`REFLOAT_ALLOW_UNISOLATED` (true or false): whether a server without root may listen beyond
     loopback. Its applications run as its own user: whoever takes one over has its keys too."""
@@ -60,6 +83,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def key_file(self) -> Path:
         """Where the sealing key is."""
         return Path(self.secret_key_file) if self.secret_key_file else self.data_dir / "secret.key"
+
+    @property
+    def api_hosts(self) -> tuple[str, ...]:
+        """The names by which the edge leads to the API; none while only this machine reaches either."""
+        if self.tls == "off" and is_local(self.domain):
+            return ()
+        return f"api.{self.domain}", self.domain
 
     @property
     def shared(self) -> bool:
@@ -82,17 +112,26 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `REFLOAT_*` variables; raises SettingError for the first that is wrong."""
     data_dir = Path(environ.get("REFLOAT_DATA_DIR") or default_data_dir(environ)).absolute()
     host = environ.get("REFLOAT_HOST") or "127.0.0.1"
+    domain = _domain(environ)
+    local = is_local(domain)
     return Settings(
         data_dir=data_dir,
         node_dir=Path(environ.get("REFLOAT_NODE_DIR") or data_dir / "node").absolute(),
         host=host,
         port=_port(environ, "REFLOAT_PORT", 8080),
-        http_port=_port(environ, "REFLOAT_HTTP_PORT", 8000),
-        domain=environ.get("REFLOAT_DOMAIN") or "localhost",
+        http_port=_port(environ, "REFLOAT_HTTP_PORT", 8000 if local else 80),
+        https_port=_port(environ, "REFLOAT_HTTPS_PORT", 8443 if local else 443),
+        domain=domain,
+        tls=_tls(environ, domain),
+        tls_cert=_path(environ, "REFLOAT_TLS_CERT"),
+        tls_key=_path(environ, "REFLOAT_TLS_KEY"),
+        acme_email=environ.get("REFLOAT_ACME_EMAIL") or "",
+        acme_directory=_acme_directory(environ),
+        acme_roots=_path(environ, "REFLOAT_ACME_ROOTS"),
         database_url=_database_url(environ),
         secret_key_file=_path(environ, "REFLOAT_SECRET_KEY_FILE"),
         admin_token=environ.get("REFLOAT_ADMIN_TOKEN") or "",
-        local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK),
+        local_sources=_boolean(environ, "REFLOAT_LOCAL_SOURCES", host in LOOPBACK and local),
         allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
         drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
@@ -101,11 +140,16 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
+def is_local(domain: str) -> bool:
+    """Whether the domain is this machine's own, whatever the network: `localhost` or below it."""
+    return domain == "localhost" or domain.endswith(".localhost")
+
+
 def exposure(settings: Settings) -> str:
     """Which setting makes this server reachable from other machines; "" when none does."""
     if settings.host not in LOOPBACK:
         return f"REFLOAT_HOST is {settings.host!r}"
-    if settings.domain != "localhost" and not settings.domain.endswith(".localhost"):
+    if not is_local(settings.domain):
         return f"REFLOAT_DOMAIN is {settings.domain!r}, for which the edge listens on every address"
     return ""
 
@@ -118,6 +162,51 @@ def check_isolation(settings: Settings, *, as_root: bool) -> None:
             f"{reachable}, but without root the applications run as the server's own user and can read its"
             " keys; run it as root, leave the setting out, or set REFLOAT_ALLOW_UNISOLATED=true"
         )
+
+
+def plain_listener(settings: Settings) -> str:
+    """What is wrong with where the API listens, in one line; "" for nothing."""
+    if settings.host in LOOPBACK:
+        return ""
+    return (
+        f"REFLOAT_HOST is {settings.host!r}: the API answers other machines without TLS, tokens and secrets"
+        " pass in clear; leave it out and set REFLOAT_DOMAIN, which serves https://api.<domain>"
+    )
+
+
+def _domain(environ: Mapping[str, str]) -> str:
+    text = (environ.get("REFLOAT_DOMAIN") or "localhost").lower()
+    label = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+    top = text.rpartition(".")[2]
+    if not re.fullmatch(rf"{label}(\.{label})*", text) or len(text) > 180 or top.isdigit():
+        raise SettingError(f"REFLOAT_DOMAIN is {text!r}; it must be a domain name like apps.example.org")
+    return text
+
+
+def _tls(environ: Mapping[str, str], domain: str) -> str:
+    own = [name for name in ("REFLOAT_TLS_CERT", "REFLOAT_TLS_KEY") if environ.get(name)]
+    if len(own) == 1:
+        raise SettingError(f"{own[0]} is set alone; REFLOAT_TLS_CERT and REFLOAT_TLS_KEY belong together")
+    public = "." in domain and not any(domain.endswith(f".{name}") for name in _UNCERTIFIABLE)
+    default = "acme" if public else "off" if is_local(domain) and not own else "internal"
+    text = (environ.get("REFLOAT_TLS") or default).lower()
+    if text not in ("acme", "internal", "off"):
+        raise SettingError(f"REFLOAT_TLS is {text!r}; it must be acme, internal or off")
+    if text == "off" and own:
+        raise SettingError(f"REFLOAT_TLS is off, so {own[0]} would not be used; leave out one of the two")
+    if text == "acme" and not public and not environ.get("REFLOAT_ACME_DIRECTORY"):
+        raise SettingError(
+            f"REFLOAT_TLS is acme, but no public authority certifies names below {domain}; set it to"
+            " internal, or REFLOAT_ACME_DIRECTORY to an ACME server of your own"
+        )
+    return text
+
+
+def _acme_directory(environ: Mapping[str, str]) -> str:
+    url = environ.get("REFLOAT_ACME_DIRECTORY") or ""
+    if url and not url.startswith(("https://", "http://")):
+        raise SettingError(f"REFLOAT_ACME_DIRECTORY is {url!r}; it must be the URL of an ACME directory")
+    return url
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from refloat.routers.caddy import CaddyRouter
+from refloat.routers.caddy import CaddyRouter, Issuer, Tls
 from refloat.supervisor.processes import LocalSupervisor
 
 
@@ -79,15 +80,31 @@ class Application:
             await asyncio.sleep(0.1)
 
 
-class Client:
-    """One keep-alive connection that is never opened a second time."""
+ROOTS: dict[int, Path] = {}
+"""The root certificate to trust, by the ports of edges that speak TLS."""
 
-    def __init__(self, port: int, host: str) -> None:
+
+class Client:
+    """One keep-alive connection that is never opened a second time; over TLS where the edge speaks it.
+    `name` is the one that the certificate is for, where it is not the host."""
+
+    def __init__(self, port: int, host: str, name: str = "") -> None:
         self._port, self._host = port, host
+        self._name = name or host.partition(":")[0].lower()
 
     async def __aenter__(self) -> "Client":
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        root = ROOTS.get(self._port)
+        secure = ssl.create_default_context(cafile=root) if root else None
+        self._reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=secure, server_hostname=self._name if secure else None
+        )
         return self
+
+    @property
+    def certificate(self) -> bytes:
+        """What the edge has shown, in DER."""
+        shown = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return bytes(shown)
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._writer.close()
@@ -199,7 +216,15 @@ async def edge(node: Path, **settings: object) -> AsyncIterator[CaddyRouter]:
 def make_router(node: Path, **settings: object) -> CaddyRouter:
     """A router on a node directory, on a port of its own unless one is given."""
     options = {"http_port": free_port(), "domain": "localhost", "spare_slots": 8, "hold_seconds": 1.0}
+    tls = settings.get("tls")
+    if isinstance(tls, Tls):
+        ROOTS[tls.port] = node.absolute() / "edge" / "storage" / "pki" / "authorities" / "local" / "root.crt"
     return CaddyRouter(node, LocalSupervisor(node), **{**options, **settings})  # type: ignore[arg-type]
+
+
+def internal_tls(**more: str) -> Tls:
+    """Certificates of the edge's own issuer, on a port of its own."""
+    return Tls(port=free_port(), issuer=Issuer.INTERNAL, **more)
 
 
 def port_of(url: str) -> int:

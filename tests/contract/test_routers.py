@@ -19,6 +19,7 @@ from routers_support import (
     Load,
     edge,
     free_port,
+    internal_tls,
     make_router,
     pid_of,
     port_of,
@@ -28,7 +29,8 @@ from routers_support import (
 from refloat.clock import SystemClock
 from refloat.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from refloat.routers.base import Address, Counts, Router
-from refloat.routers.caddy import CaddyRouter
+from refloat.routers.caddy import CaddyRouter, Tls
+from refloat.routers.caddy.layout import CANARY_HOST
 from refloat.routers.caddy.processes import ACCOUNT
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
@@ -37,17 +39,39 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = os.geteuid() == 0
 
 
+Public = dict[str, int | Tls]
+"""Where an edge serves the public, the same at every start."""
+
+
+@pytest.fixture(params=["http", "https"])
+def public(request: pytest.FixtureRequest) -> Public:
+    return {"http_port": free_port(), **({"tls": internal_tls()} if request.param == "https" else {})}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def caddy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CaddyRouter]:
-    async with edge(tmp_path_factory.mktemp("node"), spare_slots=40, hold_seconds=1.0) as router:
+async def http(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CaddyRouter]:
+    async with edge(tmp_path_factory.mktemp("http"), spare_slots=40, hold_seconds=1.0) as router:
         yield router
 
 
-@pytest.fixture(params=["simulated", "caddy"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def https(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CaddyRouter]:
+    node = tmp_path_factory.mktemp("https")
+    async with edge(node, spare_slots=40, hold_seconds=1.0, tls=internal_tls()) as router:
+        yield router
+
+
+@pytest.fixture(params=["http", "https"])
+def caddy(request: pytest.FixtureRequest) -> CaddyRouter:
+    found: CaddyRouter = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["simulated", "http", "https"])
 def router(request: pytest.FixtureRequest) -> Router:
     if request.param == "simulated":
         return SimulatedRouter(World(), SystemClock())
-    found: CaddyRouter = request.getfixturevalue("caddy")
+    found: CaddyRouter = request.getfixturevalue(request.param)
     return found
 
 
@@ -72,7 +96,8 @@ async def serve(router: CaddyRouter, name: str, *applications: Application) -> A
 
 
 async def get(address: Address, path: str = "/", host: str = "", extra: str = "") -> int:
-    async with Client(port_of(address.url), host or address.hosts[0]) as client:
+    """Another host than the service's own is asked for under a name that always has a certificate."""
+    async with Client(port_of(address.url), host or address.hosts[0], CANARY_HOST if host else "") as client:
         return await client.request(path, extra=extra)
 
 
@@ -359,14 +384,13 @@ async def test_what_is_no_endpoint_is_refused(caddy: CaddyRouter, name: str, end
 # The edge outlives us, and itself
 
 
-async def test_a_running_edge_is_adopted_with_its_routes_and_its_process(node: Path) -> None:
-    port = free_port()
-    async with edge(node, http_port=port) as router, Application() as application:
+async def test_a_running_edge_is_adopted_with_its_routes_and_its_process(node: Path, public: Public) -> None:
+    async with edge(node, **public) as router, Application() as application:
         address = await serve(router, "one", application)
         pid = await pid_of(node)
-        async with Client(port, address.hosts[0]) as connected:
+        async with Client(port_of(address.url), address.hosts[0]) as connected:
             assert await connected.request() == 200
-            again = make_router(node, http_port=port)
+            again = make_router(node, **public)
             await again.start()
             assert await pid_of(node) == pid != 0
             assert await again.reserve("one", address.hosts) == address
@@ -374,8 +398,8 @@ async def test_a_running_edge_is_adopted_with_its_routes_and_its_process(node: P
             assert await connected.request() == 200
 
 
-async def test_routes_survive_the_death_of_the_edge(node: Path) -> None:
-    async with edge(node) as router, Application() as application:
+async def test_routes_survive_the_death_of_the_edge(node: Path, public: Public) -> None:
+    async with edge(node, **public) as router, Application() as application:
         address = await serve(router, "one", application)
         pid = await pid_of(node)
         os.kill(pid, signal.SIGKILL)
@@ -388,20 +412,19 @@ async def test_routes_survive_the_death_of_the_edge(node: Path) -> None:
         assert (await router.ask("one", "/", 5)).endpoint == application.endpoint
 
 
-async def test_routes_survive_a_restart_of_the_machine(node: Path) -> None:
-    port = free_port()
+async def test_routes_survive_a_restart_of_the_machine(node: Path, public: Public) -> None:
     async with Application() as application:
-        async with edge(node, http_port=port) as router:
+        async with edge(node, **public) as router:
             address = await serve(router, "one", application)
-        async with edge(node, http_port=port) as router:
+        async with edge(node, **public) as router:
             assert await router.reserve("one", address.hosts) == address
             assert await get(address) == 200
 
 
 async def test_when_spare_places_run_out_a_second_process_takes_over_and_no_request_is_lost(
-    node: Path,
+    node: Path, public: Public
 ) -> None:
-    async with edge(node, spare_slots=2) as router, Application() as application:
+    async with edge(node, spare_slots=2, **public) as router, Application() as application:
         address = await serve(router, "first", application)
         pid = await pid_of(node)
         since = await router.mark("first")
@@ -415,12 +438,11 @@ async def test_when_spare_places_run_out_a_second_process_takes_over_and_no_requ
         assert await router.reserve("first", address.hosts) == address
 
 
-async def test_another_configuration_is_taken_over_without_a_gap(node: Path) -> None:
-    port = free_port()
-    async with edge(node, http_port=port) as router, Application() as application:
+async def test_another_configuration_is_taken_over_without_a_gap(node: Path, public: Public) -> None:
+    async with edge(node, **public) as router, Application() as application:
         address = await serve(router, "one", application)
-        async with Load(port, address.hosts[0], 4) as load:
-            again = make_router(node, http_port=port, hold_seconds=0.0)
+        async with Load(port_of(address.url), address.hosts[0], 4) as load:
+            again = make_router(node, hold_seconds=0.0, **public)
             await again.start()
         assert load.lost == {}
         assert await again.reserve("one", address.hosts) == address

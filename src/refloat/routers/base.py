@@ -9,12 +9,22 @@ from typing import Protocol
 import msgspec
 
 
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """A name of somebody else's that leads to a service. Without `certificate`, whoever stands in front
+    of the edge has one, and asks the edge in plain HTTP."""
+
+    name: str
+    certificate: bool = True
+
+
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a service can be reached, whatever runs. `internal` is `host:port`; `url` the public address."""
+    """Where a service can be reached, whatever runs. `internal` is `host:port`; `url` the public address,
+    `domain_urls` those by the domains that are attached."""
 
     internal: str
     hosts: tuple[str, ...]
     url: str
+    domain_urls: tuple[str, ...] = ()
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +60,14 @@ class Router(Protocol):
         ...
 
     async def reserve(self, service_id: str, hosts: tuple[str, ...]) -> Address:
-        """The stable address of a service, the same at every call; hosts may change."""
+        """The stable address of a service, the same at every call; hosts may change, domains stay."""
+        ...
+
+    async def attach(self, service_id: str, domains: tuple[Domain, ...]) -> None:
+        """Have exactly these domains lead to the service besides its hosts. Idempotent.
+
+        Raises Conflict for one that leads to another service.
+        """
         ...
 
     async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:

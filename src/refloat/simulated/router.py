@@ -1,7 +1,8 @@
 """The simulated router: routes in a dictionary, answers by script, traffic only if a test adds it."""
 
 from refloat.clock import Clock
-from refloat.routers.base import Address, Answer, Counts, Serving
+from refloat.domain.errors import Conflict
+from refloat.routers.base import Address, Answer, Counts, Domain, Serving
 from refloat.simulated.world import World
 
 _FIRST_PORT = 30000
@@ -20,8 +21,19 @@ class SimulatedRouter:
     async def reserve(self, service_id: str, hosts: tuple[str, ...]) -> Address:
         number = self._world.reserved.setdefault(service_id, len(self._world.reserved))
         self._world.hosts[service_id] = hosts
-        url = f"http://{hosts[0]}" if hosts else ""
-        return Address(internal=f"127.0.0.1:{_FIRST_PORT + number}", hosts=hosts, url=url)
+        return Address(
+            internal=f"127.0.0.1:{_FIRST_PORT + number}",
+            hosts=hosts,
+            url=f"http://{hosts[0]}" if hosts else "",
+            domain_urls=tuple(f"http://{it.name}" for it in self._world.domains.get(service_id, ())),
+        )
+
+    async def attach(self, service_id: str, domains: tuple[Domain, ...]) -> None:
+        names = {domain.name for domain in domains}
+        for other, attached in self._world.domains.items():
+            if other != service_id and names & {domain.name for domain in attached}:
+                raise Conflict(f"one of {', '.join(sorted(names))} already belongs to another service")
+        self._world.domains[service_id] = domains
 
     async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:
         running = self._world.running.get(revision_key)
@@ -59,3 +71,4 @@ class SimulatedRouter:
     async def forget(self, service_id: str) -> None:
         self._world.routes.pop(service_id, None)
         self._world.hosts.pop(service_id, None)
+        self._world.domains.pop(service_id, None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from refloat.domain.errors import Fenced
 from refloat.domain.revision import LogLine, Revision
+from refloat.routers.base import Domain
 from refloat.simulated.script import VARIABLE, Script
 
 
@@ -27,6 +28,7 @@ class World:
     routes: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
     hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    domains: dict[str, tuple[Domain, ...]] = field(default_factory=dict)
     artifacts: set[str] = field(default_factory=set)
     runs: dict[str, int] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)

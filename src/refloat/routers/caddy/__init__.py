@@ -2,5 +2,6 @@
 
 from refloat.routers.caddy.binary import CaddyBinary, find_caddy
 from refloat.routers.caddy.edge import CaddyRouter
+from refloat.routers.caddy.tls import Issuer, Tls
 
-__all__ = ["CaddyBinary", "CaddyRouter", "find_caddy"]
+__all__ = ["CaddyBinary", "CaddyRouter", "Issuer", "Tls", "find_caddy"]

@@ -23,8 +23,8 @@ def public_addresses(domain: str, port: int) -> tuple[str, ...]:
     return (f"127.0.0.1:{port}", *([f"[::1]:{port}"] if has_ipv6 else []))
 
 
-def check_public(listen: Iterable[str]) -> None:
-    """Raises Unavailable when one of the addresses is not to be had.
+def check_public(listen: Iterable[str], setting: str) -> None:
+    """Raises Unavailable, naming the setting, when one of the addresses is not to be had.
 
     Caddy itself would not notice another program of the same user that shares its port.
     """
@@ -34,7 +34,7 @@ def check_public(listen: Iterable[str]) -> None:
         if why:
             raise Unavailable(
                 f"the edge cannot listen on port {port} of {host or 'this machine'}: {why}",
-                hint="stop what listens there, or set REFLOAT_HTTP_PORT to a free port",
+                hint=f"stop what listens there, or set {setting} to a free port",
             )
 
 

@@ -6,6 +6,8 @@ whether it runs, where its endpoints are) is read from files at every request. T
     public port:    host name -> entry -> `<entry>/slot` (a symlink to a slot) -> `current` -> upstream
     loopback port:  slot -> `current` -> upstream
 
+With TLS the public port is the HTTPS one, and plain HTTP is told to go there.
+
 `current` is a symlink, so that one rename changes all upstream files at once. `up` in it says "1" (ask
 an upstream), "0" (503: not running) or "-" (404: nobody's). Connections to endpoints are used for one
 request only. Thus an open connection is a request in flight, which is how draining looks, and no request
@@ -20,7 +22,9 @@ from typing import Any
 
 import msgspec
 
+from refloat.routers.caddy.issuing import permit_routes, tls_app
 from refloat.routers.caddy.layout import Entry, Layout
+from refloat.routers.caddy.tls import Tls
 
 UPSTREAMS = 12
 """Upstream files of a slot. 12 divides evenly among 1, 2, 3, 4, 6 and 12 endpoints; more are refused."""
@@ -36,17 +40,31 @@ Json = dict[str, Any]
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
-    """What does not change from layout to layout. `listen` are Caddy addresses of the public port."""
+    """What does not change from layout to layout. `listen` are Caddy addresses of the port for HTTP,
+    `tls_listen` of the one for HTTPS, if there is any."""
 
     root: Path
     listen: tuple[str, ...]
+    tls_listen: tuple[str, ...] = ()
+    tls: Tls | None = None
     secret: str
     hold_seconds: float
     log_megabytes: int = 16
 
     def process_dir(self, process: str) -> Path:
-        """The only directory a Caddy process writes to: its configuration, access log and storage."""
+        """What one Caddy process has for itself: its configuration, access log and home."""
         return self.root / process
+
+    @property
+    def storage(self) -> Path:
+        """Certificates and keys. Both processes have it: whoever takes over has them all."""
+        return self.root / "storage"
+
+    @property
+    def acme_roots(self) -> Path:
+        """The roots of an ACME server that has its own, named by what is in it."""
+        text = self.tls.roots if self.tls else ""
+        return self.root / f"acme-roots-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pem"
 
     def slot_dir(self, number: int | str) -> Path:
         """A slot's `service` and `current`; the slot "none" is where free entries lead."""
@@ -69,29 +87,71 @@ def digest(config: bytes) -> str:
 
 def ports(edge: Edge, layout: Layout, process: str) -> frozenset[int]:
     """Every port a process with this configuration listens on."""
-    public = {int(address.rpartition(":")[2]) for address in edge.listen}
+    public = {int(address.rpartition(":")[2]) for address in (*edge.listen, *edge.tls_listen)}
     return frozenset(public | {slot.port for slot in layout.slots} | {layout.control_ports[process]})
 
 
 def _config(edge: Edge, layout: Layout, process: str) -> Json:
-    public = [_host_route(edge, layout, number, entry) for number, entry in enumerate(layout.entries)]
-    servers = {"public": _server(edge, edge.listen, public)}
+    servers = _public(edge, layout)
     for number, slot in enumerate(layout.slots):
         routes = [{"handle": _to_slot(edge, edge.slot_dir(number))}]
         servers[f"slot{number}"] = _server(edge, (f"127.0.0.1:{slot.port}",), routes)
-    servers["control"] = _control(layout.control_ports[process])
+    servers["control"] = _control(edge, layout, process)
     http = {
         "grace_period": f"{GRACE_SECONDS}s",
         "shutdown_delay": f"{SHUTDOWN_DELAY_SECONDS}s",
         "servers": servers,
     }
     directory = edge.process_dir(process)
+    apps: Json = {"http": http, "pki": {"certificate_authorities": {"local": {"install_trust": False}}}}
+    if edge.tls:
+        apps["tls"] = tls_app(edge.tls, _port(edge.listen), layout.control_ports[process], edge.acme_roots)
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
-        "storage": {"module": "file_system", "root": str(directory / "storage")},
+        "storage": {"module": "file_system", "root": str(edge.storage)},
         "logging": {"logs": _logs(directory / "access.log", edge.log_megabytes)},
-        "apps": {"http": http, "pki": {"certificate_authorities": {"local": {"install_trust": False}}}},
+        "apps": apps,
     }
+
+
+def _public(edge: Edge, layout: Layout) -> dict[str, Json]:
+    """The servers that everybody reaches. Caddy answers ACME challenges before any of their routes."""
+    hosts = [_host_route(edge, layout, number, entry) for number, entry in enumerate(layout.entries)]
+    if edge.tls is None:
+        return {"public": _server(edge, edge.listen, hosts)}
+    secure = {**_server(edge, edge.tls_listen, hosts), "tls_connection_policies": [{}]}
+    plain = [_plain_route(edge, layout, number, entry) for number, entry in enumerate(layout.entries)]
+    redirect = {"match": _known(edge, layout), "handle": _to_https(edge.tls.port)}
+    return {"public": secure, "plain": _server(edge, edge.listen, [*plain, redirect])}
+
+
+def _plain_route(edge: Edge, layout: Layout, number: int, entry: Entry) -> Json:
+    """As the public one, for a name whose certificate is somebody else's business."""
+    plain = _equals(_file(edge.entry_dir(layout.generation, number) / "plain"), "1")
+    route = _host_route(edge, layout, number, entry)
+    return {**route, "match": [{**match, **plain} for match in route["match"]]}
+
+
+def _known(edge: Edge, layout: Layout) -> list[Json]:
+    """Matches a host that leads to a service, which must be one to have a certificate of ours."""
+    matches: list[Json] = []
+    for number, entry in enumerate(layout.entries):
+        directory = edge.entry_dir(layout.generation, number)
+        [match] = _host_route(edge, layout, number, entry)["match"]
+        up = {_file(directory / "slot" / "current" / "up"): ["0", "1"]}
+        matches.append({**match, "vars": up, "not": [_equals(_file(directory / "plain"), "1")]})
+    return matches
+
+
+def _to_https(port: int) -> list[Json]:
+    """308: the method and the body stay what they were."""
+    place = "https://{http.request.host}" + ("" if port == 443 else f":{port}") + "{http.request.uri}"
+    answer = {"handler": "static_response", "status_code": 308, "headers": {"Location": [place]}}
+    return [{"handler": "vars", "log_skip": True}, answer]
+
+
+def _port(listen: tuple[str, ...]) -> int:
+    return int(listen[0].rpartition(":")[2])
 
 
 def _server(edge: Edge, listen: Iterable[str], routes: list[Json]) -> Json:
@@ -114,15 +174,17 @@ def _server(edge: Edge, listen: Iterable[str], routes: list[Json]) -> Json:
     }
 
 
-def _control(port: int) -> Json:
-    """A private port: shows that the process serves, and writes a mark into its log on request."""
+def _control(edge: Edge, layout: Layout, process: str) -> Json:
+    """A private port: shows that the process serves, says which names may have a certificate, and writes
+    a mark into its log on request."""
     mark = {"handler": "log_append", "key": "mark", "value": "{http.request.uri.path}"}
+    permit = permit_routes(_known(edge, layout)) if edge.tls else []
     return {
-        "listen": [f"127.0.0.1:{port}"],
+        "listen": [f"127.0.0.1:{layout.control_ports[process]}"],
         "protocols": ["h1"],
         "automatic_https": {"disable": True},
         "logs": {},
-        "routes": [{"handle": [mark, {"handler": "static_response", "status_code": 204}]}],
+        "routes": [*permit, {"handle": [mark, {"handler": "static_response", "status_code": 204}]}],
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from refloat.domain.errors import Invalid, NotFound, Unavailable
-from refloat.routers.base import Address, Answer, Counts, Serving
+from refloat.routers.base import Address, Answer, Counts, Domain, Serving
 from refloat.routers.caddy import traffic
 from refloat.routers.caddy.addresses import (
     check_public,
@@ -21,11 +21,13 @@ from refloat.routers.caddy.addresses import (
 from refloat.routers.caddy.binary import CaddyBinary, find_caddy
 from refloat.routers.caddy.canary import prove
 from refloat.routers.caddy.config import ASK_HEADER, ENDPOINT_HEADER, ERROR_HEADER, UPSTREAMS, Edge
-from refloat.routers.caddy.exchange import get
+from refloat.routers.caddy.exchange import Reply, get
 from refloat.routers.caddy.layout import Layout, NoRoom
 from refloat.routers.caddy.places import Places, load_secret
 from refloat.routers.caddy.processes import IDS, Processes, other
 from refloat.routers.caddy.sockets import free_ports, parse_endpoint, wait_until_idle
+from refloat.routers.caddy.tls import Tls
+from refloat.routers.caddy.trust import Trust
 from refloat.supervisor.base import Supervisor
 from refloat.supervisor.cancellation import to_the_end
 from refloat.supervisor.directories import holding
@@ -43,6 +45,7 @@ class CaddyRouter:
     process has to take over with a larger configuration. `hold_seconds` is how long a request to an
     endpoint that refuses connections is held and tried again; 0 answers 502 at once. `caddy` is the
     value of REFLOAT_CADDY. `log_megabytes` is the size at which the access log is rotated; five are kept.
+    With `tls` the public port is the one it names, and `http_port` leads there.
     """
 
     def __init__(
@@ -56,18 +59,23 @@ class CaddyRouter:
         hold_seconds: float = 2.0,
         caddy: str | None = None,
         log_megabytes: int = 16,
+        tls: Tls | None = None,
     ) -> None:
         root = node_dir.absolute() / "edge"
         self._http_port = http_port
+        self._tls = tls
         self._spare = max(1, spare_slots)
         self._caddy = caddy
         self._edge = Edge(
             root=root,
             listen=public_addresses(domain, http_port),
+            tls_listen=public_addresses(domain, tls.port) if tls else (),
+            tls=tls,
             secret=load_secret(root),
             hold_seconds=hold_seconds,
             log_megabytes=log_megabytes,
         )
+        self._trust = Trust(tls, self._edge.storage) if tls else None
         self._places = Places(self._edge)
         self._processes = Processes(self._edge, supervisor)
         self._logs = tuple(self._edge.process_dir(process) for process in IDS)
@@ -98,9 +106,19 @@ class CaddyRouter:
             async with self._alone():
                 layout = await self._with_room(service_id, hosts)
                 self._store(layout)
-        port = layout.slots[self._slot(service_id)].port
-        url = f"http://{hosts[0]}:{self._http_port}" if hosts else ""
-        return Address(internal=f"127.0.0.1:{port}", hosts=hosts, url=url)
+        slot = layout.slots[self._slot(service_id)]
+        return Address(
+            internal=f"127.0.0.1:{slot.port}",
+            hosts=hosts,
+            url=self._url(hosts[0]) if hosts else "",
+            domain_urls=tuple(self._url(domain.name) for domain in slot.domains),
+        )
+
+    async def attach(self, service_id: str, domains: tuple[Domain, ...]) -> None:
+        domains = tuple(msgspec.structs.replace(each, name=checked_host(each.name)) for each in domains)
+        async with self._alone():
+            hosts = self._current.slots[self._slot(service_id)].hosts
+            self._store(await self._with_room(service_id, hosts, domains))
 
     async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:
         slot = self._slot(service_id)
@@ -119,8 +137,16 @@ class CaddyRouter:
     async def ask(self, service_id: str, path: str, timeout: float) -> Answer:
         slot = self._current.slots[self._slot(service_id)]
         if slot.hosts:
-            return await self._ask(self._http_port, slot.hosts[0], path, timeout)
-        return await self._ask(slot.port, f"127.0.0.1:{slot.port}", path, timeout)
+            host = slot.hosts[0]
+            reply = await self._publicly(host, path, timeout)
+        else:
+            host = f"127.0.0.1:{slot.port}"
+            reply = await get(slot.port, path, self._asking(host), timeout)
+        endpoint = reply.headers.get(ENDPOINT_HEADER.lower(), "")
+        reason = reply.reason or reply.headers.get(ERROR_HEADER.lower(), "")
+        if reply.status and not endpoint and not reason:
+            reason = f"no route leads from {host} to a service"
+        return Answer(status=reply.status, endpoint=endpoint, reason=reason)
 
     async def drain(self, endpoints: tuple[str, ...], deadline_seconds: float) -> int:
         if not endpoints:
@@ -177,13 +203,22 @@ class CaddyRouter:
             raise NotFound(f"the edge has no address for {service_id}")
         return slot
 
-    async def _ask(self, port: int, host: str, path: str, timeout: float) -> Answer:
-        reply = await get(port, path, {"Host": host, ASK_HEADER: self._edge.secret}, timeout)
-        endpoint = reply.headers.get(ENDPOINT_HEADER.lower(), "")
-        reason = reply.reason or reply.headers.get(ERROR_HEADER.lower(), "")
-        if reply.status and not endpoint and not reason:
-            reason = f"no route leads from {host} to a service"
-        return Answer(status=reply.status, endpoint=endpoint, reason=reason)
+    async def _publicly(self, host: str, path: str, timeout: float) -> Reply:
+        """As everybody asks who has this name, except that the name is not looked up."""
+        if self._tls is None or self._trust is None:
+            return await get(self._http_port, path, self._asking(host), timeout)
+        try:
+            secure = self._trust.of(host)
+        except OSError as error:
+            return Reply(reason=f"the root of the edge's own issuer cannot be read: {error.strerror}")
+        return await get(self._tls.port, path, self._asking(host), timeout, secure)
+
+    def _asking(self, host: str) -> dict[str, str]:
+        return {"Host": host, ASK_HEADER: self._edge.secret}
+
+    def _url(self, host: str) -> str:
+        scheme, port, usual = ("https", self._tls.port, 443) if self._tls else ("http", self._http_port, 80)
+        return f"{scheme}://{host}" + ("" if port == usual else f":{port}")
 
     async def _flush(self) -> frozenset[str]:
         """Have every process write a mark into its log, after the lines of what it answered before.
@@ -200,13 +235,16 @@ class CaddyRouter:
                 written |= {text} if reply.status == 204 else set()
         return frozenset(written)
 
-    async def _with_room(self, service_id: str, hosts: tuple[str, ...]) -> Layout:
+    async def _with_room(
+        self, service_id: str, hosts: tuple[str, ...], domains: tuple[Domain, ...] | None = None
+    ) -> Layout:
         """The layout with the service in it, after a hand-over when the present one is full."""
         try:
-            return self._current.with_service(service_id, hosts)
+            return self._current.with_service(service_id, hosts, domains)
         except NoRoom:
-            await self._hand_over(self._current, await self._found(), max(self._spare, len(hosts)))
-            return self._current.with_service(service_id, hosts)
+            needed = max(self._spare, len(hosts) + len(domains or ()))
+            await self._hand_over(self._current, await self._found(), needed)
+            return self._current.with_service(service_id, hosts, domains)
 
     async def _found(self) -> CaddyBinary:
         if self._binary is None:
@@ -217,7 +255,8 @@ class CaddyRouter:
         """Start where nothing of ours runs: every port must be free."""
         for process in IDS:
             await self._processes.stop(process, _REPLACED_SECONDS)
-        check_public(self._edge.listen)
+        check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
+        check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
         fresh = self._free_ports(stored)
         layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
         layout = layout.grown(self._spare, self._free_ports(layout))
@@ -229,8 +268,11 @@ class CaddyRouter:
 
     async def _hand_over(self, layout: Layout, binary: CaddyBinary, spare: int | None = None) -> None:
         """Let a second process with a new configuration take over; the first is left to finish."""
-        if self._http_port not in await self._processes.ports(layout.active):
-            check_public(self._edge.listen)
+        had = await self._processes.ports(layout.active)
+        if self._http_port not in had:
+            check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
+        if self._tls and self._tls.port not in had:
+            check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
         next_layout = layout.grown(spare or self._spare, self._free_ports(layout))
         next_layout = msgspec.structs.replace(next_layout, active=other(layout.active))
         self._places.apply(next_layout, layout)
@@ -255,4 +297,5 @@ class CaddyRouter:
 
     def _free_ports(self, layout: Layout | None) -> Iterator[int]:
         slots, control = (layout.slots, layout.control_ports) if layout else ((), {})
-        return free_ports([self._http_port, *(slot.port for slot in slots), *control.values()])
+        public = [self._http_port, *([self._tls.port] if self._tls else [])]
+        return free_ports([*public, *(slot.port for slot in slots), *control.values()])

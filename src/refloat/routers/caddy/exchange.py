@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import urllib.parse
 from collections.abc import Mapping
 
@@ -9,6 +10,8 @@ import msgspec
 
 _HEAD_LIMIT = 65536
 _BODY_LIMIT, _BODY_SECONDS = 1024 * 1024, 1.0
+_HANDSHAKE_SECONDS = 40.0
+"""How long a certificate may take that is only made because we ask."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,18 +22,38 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-async def get(port: int, path: str, headers: Mapping[str, str], timeout: float) -> Reply:
-    """GET from 127.0.0.1. Never raises for what the other side does; the body is read and thrown away."""
+async def get(
+    port: int,
+    path: str,
+    headers: Mapping[str, str],
+    timeout: float,
+    secure: ssl.SSLContext | None = None,
+) -> Reply:
+    """GET from 127.0.0.1, over TLS with the name of the `Host` header if there is a context. Never raises
+    for what the other side does; the body is read and thrown away."""
     writer: asyncio.StreamWriter | None = None
     try:
+        async with asyncio.timeout(_HANDSHAKE_SECONDS if secure else timeout):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                port,
+                limit=_HEAD_LIMIT,
+                ssl=secure,
+                server_hostname=headers["Host"] if secure else None,
+            )
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=_HEAD_LIMIT)
             writer.write(_request(path, headers))
             reply = await _final(reader)
         await _discard(reader)
         return reply
     except TimeoutError:
+        if secure and writer is None:
+            return Reply(reason=f"no certificate for {headers['Host']} within {_HANDSHAKE_SECONDS:g} s")
         return Reply(reason=f"no answer within {timeout:g} s")
+    except ssl.SSLCertVerificationError as error:
+        return Reply(reason=f"the certificate for {headers['Host']} is not valid: {error.verify_message}")
+    except ssl.SSLError as error:
+        return Reply(reason=f"the edge has no certificate for {headers['Host']} ({error.reason})")
     except ConnectionRefusedError:
         return Reply(reason=f"nothing listens on port {port}")
     except (OSError, asyncio.IncompleteReadError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from refloat.domain.errors import Conflict
+from refloat.routers.base import Domain
 
 CANARY = "refloat-canary"
 CANARY_HOST = "canary.refloat.internal"
@@ -28,14 +29,17 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     service_id: str = ""
     hosts: tuple[str, ...] = ()
+    domains: tuple[Domain, ...] = ()
     released: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One host name; `slot` is -1 while it leads nowhere. A free static entry keeps its name."""
+    """One host name; `slot` is -1 while it leads nowhere. A free static entry keeps its name.
+    A `plain` one is served over HTTP: somebody else has its certificate."""
 
     host: str = ""
     slot: int = -1
+    plain: bool = False
     static: bool = False
 
 
@@ -68,8 +72,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             self, generation=self.generation + 1, slots=self.slots + added, entries=entries
         )
 
-    def with_service(self, service_id: str, hosts: tuple[str, ...]) -> "Layout":
-        """The service has a slot and exactly these hosts; itself when nothing changes.
+    def with_service(
+        self, service_id: str, hosts: tuple[str, ...], domains: tuple[Domain, ...] | None = None
+    ) -> "Layout":
+        """The service has a slot and exactly these hosts; itself when nothing changes. Its domains are
+        these, or, without any given, those it has.
 
         Raises Conflict when a host is another service's, NoRoom when the configuration is full.
         """
@@ -77,10 +84,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         slots = list(self.slots)
         if number is None:
             number = _longest_free(self.slots)
-        slots[number] = msgspec.structs.replace(slots[number], service_id=service_id, hosts=hosts)
-        entries = [_released(e) if e.slot == number and e.host not in hosts else e for e in self.entries]
-        for host in hosts:
-            _assign(entries, host, number)
+        domains = slots[number].domains if domains is None else domains
+        slots[number] = msgspec.structs.replace(
+            slots[number], service_id=service_id, hosts=hosts, domains=domains
+        )
+        plain = {**{domain.name: not domain.certificate for domain in domains}, **dict.fromkeys(hosts, False)}
+        entries = [_released(e) if e.slot == number and e.host not in plain else e for e in self.entries]
+        for host in (*hosts, *(domain.name for domain in domains)):
+            _assign(entries, Entry(host=host, slot=number, plain=plain[host]))
         return msgspec.structs.replace(self, slots=tuple(slots), entries=tuple(entries))
 
     def without_service(self, service_id: str) -> "Layout":
@@ -102,18 +113,18 @@ def _longest_free(slots: Iterable[Slot]) -> int:
 
 
 def _released(entry: Entry) -> Entry:
-    return msgspec.structs.replace(entry, slot=-1) if entry.static else Entry()
+    return msgspec.structs.replace(entry, slot=-1, plain=False) if entry.static else Entry()
 
 
-def _assign(entries: list[Entry], host: str, slot: int) -> None:
+def _assign(entries: list[Entry], wanted: Entry) -> None:
     for number, entry in enumerate(entries):
-        if entry.host == host and entry.slot not in (-1, slot):
-            raise Conflict(f"the host {host} already belongs to another service")
-        if entry.host == host:
-            entries[number] = msgspec.structs.replace(entry, slot=slot)
+        if entry.host == wanted.host and entry.slot not in (-1, wanted.slot):
+            raise Conflict(f"the host {wanted.host} already belongs to another service")
+        if entry.host == wanted.host:
+            entries[number] = msgspec.structs.replace(wanted, static=entry.static)
             return
     for number, entry in enumerate(entries):
         if not entry.host:
-            entries[number] = Entry(host=host, slot=slot)
+            entries[number] = wanted
             return
     raise NoRoom

@@ -6,8 +6,10 @@
     slots/<n>/current              -> <revision>-<sequence>, swapped by one rename
     slots/<n>/<revision>-<seq>/    up, revision, endpoints, u0 … u11
     hosts/<generation>/<n>/name    the host of an entry
+    hosts/<generation>/<n>/plain   "1" when it is served without TLS
     hosts/<generation>/<n>/slot    -> ../../../slots/<n>
-    a/, b/                         one per process: config.json, access.log, storage
+    a/, b/                         one per process: config.json, access.log, home
+    storage/                       certificates and keys, of both processes
 
 A request that resolved `current` before a switch may still read the directory it saw, so the one before
 the current is kept and only older ones are removed.
@@ -124,6 +126,7 @@ class Places:
         directory = self._edge.entry_dir(generation, number)
         _open_directory(directory)
         _link(directory / "slot", f"../../../slots/{entry.slot if entry.slot >= 0 else 'none'}")
+        _write(directory / "plain", "1" if entry.plain else "0", 0o644)
         _write(directory / "name", entry.host or _NO_HOST, 0o644)
 
     def _point(self, slot: Path, up: str, revision: str, endpoints: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ reach the binary and the node directory; otherwise under ours.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,10 @@ class Processes:
         await self.stop(layout.active, grace_seconds=0)
         config = self._edge.process_dir(layout.active) / "config.json"
         uid = self._uid(binary)
-        _prepare(config, render(self._edge, layout, layout.active), uid)
+        _prepare(config, render(self._edge, layout, layout.active), self._edge.storage, uid)
+        if self._edge.tls and self._edge.tls.roots:
+            self._edge.acme_roots.write_text(self._edge.tls.roots)
+            self._edge.acme_roots.chmod(0o644)
         state = await self._supervisor.start(self._spec(layout, binary, config, uid))
         try:
             await self._until_it_serves(layout, _START_SECONDS, state.restarts)
@@ -126,13 +130,14 @@ class Processes:
     def _failure(self, layout: Layout, what: str) -> Unavailable:
         id = IDS[layout.active]
         words = [line.text for line in self._supervisor.log(id, 5) if line.stream != "shim"]
+        public = "REFLOAT_HTTP_PORT" + (" and REFLOAT_HTTPS_PORT" if self._edge.tls else "")
         return Unavailable(
             f"the edge does not start: {what}; {words[-1] if words else 'it said nothing'}",
-            hint=f"see {self._supervisor.log_path(id)}; the public port is REFLOAT_HTTP_PORT",
+            hint=f"see {self._supervisor.log_path(id)}; its public ports are set by {public}",
         )
 
     def _spec(self, layout: Layout, binary: CaddyBinary, config: Path, uid: int | None) -> Spec:
-        home = str(config.parent / "storage")
+        home = str(config.parent / "home")
         names = ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
         return Spec(
             id=IDS[layout.active],
@@ -152,9 +157,10 @@ class Processes:
         return {"config": digest(config), "caddy": binary.version, "uid": str(self._uid(binary))}
 
     def _uid(self, binary: CaddyBinary) -> int | None:
-        port = int(self._edge.listen[0].rpartition(":")[2])
+        addresses = (*self._edge.listen, *self._edge.tls_listen)
+        high = all(int(address.rpartition(":")[2]) >= 1024 for address in addresses)
         reachable = _open_to_all(Path(binary.path)) and _open_to_all(self._edge.root)
-        return ACCOUNT if os.geteuid() == 0 and port >= 1024 and reachable else None
+        return ACCOUNT if os.geteuid() == 0 and high and reachable else None
 
 
 def _open_to_all(path: Path) -> bool:
@@ -163,10 +169,10 @@ def _open_to_all(path: Path) -> bool:
     return all(place.stat().st_mode & 0o001 for place in places)
 
 
-def _prepare(config: Path, content: bytes, uid: int | None) -> None:
-    """The process's directory and configuration (it holds the secret: 0600), owned by who runs it."""
-    storage = config.parent / "storage"
-    for directory in (config.parent, storage):
+def _prepare(config: Path, content: bytes, storage: Path, uid: int | None) -> None:
+    """The process's directory, its configuration (it holds the secret: 0600) and what it shares with the
+    other one, owned by who runs it."""
+    for directory in (config.parent, config.parent / "home", storage):
         directory.mkdir(exist_ok=True)
         directory.chmod(0o700)
     config.unlink(missing_ok=True)
@@ -175,5 +181,6 @@ def _prepare(config: Path, content: bytes, uid: int | None) -> None:
         file.write(content)
     if os.geteuid() == 0:
         owner = 0 if uid is None else uid
-        for path in (config.parent, *config.parent.rglob("*")):
-            os.chown(path, owner, owner, follow_symlinks=False)
+        for path in (config.parent, *config.parent.rglob("*"), storage, *storage.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):  # the other process cleans up while we look
+                os.chown(path, owner, owner, follow_symlinks=False)
