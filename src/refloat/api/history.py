@@ -26,6 +26,7 @@ _MOST_LOGS = 1000
 _TRIGGER = {
     Verb.DEPLOY: "DEPLOY",
     Verb.REDEPLOY: "DEPLOY",
+    Verb.ROLLBACK: "DEPLOY",
     Verb.RESTART: "RESTART",
     Verb.STOP: "STOP",
     Verb.UNINSTALL: "UNINSTALL",

@@ -20,6 +20,7 @@ from refloat.domain.services import AnyService, Commit, Container, Job, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
 from refloat.execution.places import Elsewhere, addresses_of, platform_of
+from refloat.execution.rollback import rolled_back
 from refloat.execution.snapshot import compile_environment
 from refloat.execution.worker import observe, plan_for
 from refloat.planning.plan import Plan
@@ -38,6 +39,7 @@ async def request(
     services: Sequence[str] | None = None,
     versions: Mapping[str, str] | None = None,
     plan_hash: str | None = None,
+    back_to: Deployment | None = None,
 ) -> Deployment | None:
     """Append a deployment to the environment's queue and wake the worker.
 
@@ -53,6 +55,7 @@ async def request(
         origin=principal.origin,
         services=tuple(services) if services is not None else None,
         plan_hash=plan_hash,
+        back_to=back_to.id if back_to else None,
     )
     if plan_hash is not None:
         await _expect_plan(context, environment, demand)
@@ -69,7 +72,11 @@ async def request(
 
 
 async def read_plan(
-    context: Context, environment: Environment, verb: Verb, services: Sequence[str] | None = None
+    context: Context,
+    environment: Environment,
+    verb: Verb,
+    services: Sequence[str] | None = None,
+    back_to: str | None = None,
 ) -> Plan:
     """What the verb would do now, with the seconds that each service took before."""
     demand = Request(
@@ -77,12 +84,15 @@ async def read_plan(
         principal_id="",
         triggered_by="",
         services=tuple(services) if services is not None else None,
+        back_to=back_to,
     )
     read = context.database.read
     platform = await platform_of(read, context.platforms, environment)
     running = await observe(platform, environment.id)
     addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
     compiled = await compile_environment(read, context.sealer, environment, addresses)
+    if back_to:
+        compiled = await rolled_back(read, context.sealer, back_to, compiled)
     expected = {
         service_id: seconds
         for service_id in compiled.snapshot.services
@@ -127,8 +137,20 @@ async def find(context: Context, environment_id: str, name: str | None) -> Deplo
     return found
 
 
+async def find_for_rollback(context: Context, environment_id: str, name: str) -> Deployment:
+    """The deployment of this name, if it can be gone back to: one that ended well and deployed something."""
+    found = await find(context, environment_id, name)
+    assert found is not None
+    if found.phase is not Phase.DONE or found.action is not Action.DEPLOY:
+        raise Invalid(
+            f"the deployment {name} cannot be gone back to: it did not end as DEPLOYED",
+            hint="history lists those that did",
+        )
+    return found
+
+
 async def _expect_plan(context: Context, environment: Environment, demand: Request) -> None:
-    plan = await read_plan(context, environment, demand.verb, demand.services)
+    plan = await read_plan(context, environment, demand.verb, demand.services, demand.back_to)
     if plan.hash != demand.plan_hash:
         raise Conflict(
             f"the plan {demand.plan_hash} is not what would be done now ({plan.hash})",

@@ -36,6 +36,7 @@ class Verb(StrEnum):
 
     DEPLOY = "DEPLOY"
     REDEPLOY = "REDEPLOY"
+    ROLLBACK = "ROLLBACK"
     RESTART = "RESTART"
     STOP = "STOP"
     UNINSTALL = "UNINSTALL"
@@ -50,6 +51,7 @@ class Verb(StrEnum):
 _ACTIONS = {
     Verb.DEPLOY: Action.DEPLOY,
     Verb.REDEPLOY: Action.DEPLOY,
+    Verb.ROLLBACK: Action.DEPLOY,
     Verb.RESTART: Action.RESTART,
     Verb.STOP: Action.STOP,
     Verb.UNINSTALL: Action.DELETE,
@@ -71,6 +73,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = Origin.API
     services: tuple[str, ...] | None = None
     plan_hash: str | None = None
+    back_to: str | None = None
+    """With ROLLBACK: the deployment (by id) whose snapshot is wanted again."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

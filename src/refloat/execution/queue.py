@@ -64,7 +64,13 @@ def _joins(last: Deployment, request: Request) -> bool:
     everything = before.services is None
     if last.owner is not None or everything != (request.services is None):
         return False
-    if before.plan_hash or request.plan_hash or (everything and before.verb is Verb.DELETE):
+    if (
+        before.plan_hash
+        or request.plan_hash
+        or before.back_to
+        or request.back_to
+        or (everything and before.verb is Verb.DELETE)
+    ):
         return False
     same = (before.principal_id, last.action) == (request.principal_id, request.verb.action)
     return same and _removal(before) == _removal(request)

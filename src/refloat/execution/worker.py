@@ -23,6 +23,7 @@ from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.journal import Journal
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
+from refloat.execution.rollback import rolled_back
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
     Compiled,
@@ -163,6 +164,8 @@ class Worker:
                 self.wake()
                 return None
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
+            if back_to := deployment.request.back_to:
+                compiled = await rolled_back(tx, self._sealer, back_to, compiled)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")

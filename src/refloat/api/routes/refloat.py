@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from litestar import get, put
+from litestar import get, post, put
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from refloat.api import history
 from refloat.api.call import Body, Call, Http, Id
+from refloat.api.routes.deployments import status_of
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
 from refloat.control.access import Operation
@@ -30,14 +31,49 @@ _VERBS = {verb.lower(): verb for verb in Verb}
 
 
 @get("/refloat/environment/{environment_id:str}/plan")
-async def read_plan(request: Http, environment_id: Id, action: FromQuery[str] = "redeploy") -> Body:
-    """What the action would do now, service by service, with its hash; nothing is done."""
+async def read_plan(
+    request: Http, environment_id: Id, action: FromQuery[str] = "redeploy", to: FromQuery[str | None] = None
+) -> Body:
+    """What the action would do now, service by service, with its hash; nothing is done.
+
+    `to` names the deployment that `action=rollback` goes back to.
+    """
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     if action not in _VERBS:
         raise Invalid(f"action: {action!r} is unknown; use one of {', '.join(_VERBS)}")
-    plan = await control.read_plan(call.context, environment, _VERBS[action])
+    back_to = await _back_to(call, environment, to) if _VERBS[action] is Verb.ROLLBACK else None
+    plan = await control.read_plan(
+        call.context, environment, _VERBS[action], back_to=back_to.id if back_to else None
+    )
     return {**msgspec.to_builtins(plan), "hash": plan.hash}
+
+
+async def _back_to(call: Call, environment: Environment, to: str | None) -> Deployment:
+    if not to:
+        raise Invalid("to: name the deployment to go back to", hint="by its execution id or request id")
+    return await control.find_for_rollback(call.context, environment.id, to)
+
+
+@post("/refloat/environment/{environment_id:str}/rollback", status_code=202)
+async def rollback(
+    request: Http,
+    environment_id: Id,
+    to: FromQuery[str | None] = None,
+    plan: FromQuery[str | None] = None,
+) -> Body:
+    """Deploy the services of an earlier deployment as they were in it: code, configuration and values.
+
+    What is configured stays; the next redeploy goes forward again.
+    """
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id, Operation.DEPLOY)
+    await call.no_body()
+    back_to = await _back_to(call, environment, to)
+    await control.request(
+        call.context, call.principal, environment, Verb.ROLLBACK, plan_hash=plan, back_to=back_to
+    )
+    return await status_of(call, environment)
 
 
 @get("/refloat/environment/{environment_id:str}/journal")
@@ -160,4 +196,4 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_plan, read_journal, list_replicas, simulate, stream)
+ROUTES = (read_plan, rollback, read_journal, list_replicas, simulate, stream)
