@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ from refloat.store.postgres import PostgresDatabase
 from refloat.store.schema import migrate, migrate_postgres
 from refloat.store.sqlite import SqliteDatabase
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 STORES = ("sqlite", "postgresql")
 on_both_stores = pytest.mark.parametrize("plane", STORES, indirect=True)
 """For tests of a whole control plane."""
@@ -131,6 +134,7 @@ class PostgresServer:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            preexec_fn=_end_with_us,
         )
 
 
@@ -180,6 +184,11 @@ def start_postgres() -> PostgresServer:
         server.start()
         undo.pop_all()
     return server
+
+
+def _end_with_us() -> None:
+    """The kernel ends a server whose tests were killed and could not."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 def _free_port() -> int:
