@@ -1,4 +1,4 @@
-"""Going back to an earlier deployment: code, configuration and values, without touching what is configured."""
+"""Going back to an earlier deployment: code, configuration and values; what is configured stays."""
 
 from typing import Any
 

@@ -64,13 +64,9 @@ def _joins(last: Deployment, request: Request) -> bool:
     everything = before.services is None
     if last.owner is not None or everything != (request.services is None):
         return False
-    if (
-        before.plan_hash
-        or request.plan_hash
-        or before.back_to
-        or request.back_to
-        or (everything and before.verb is Verb.DELETE)
-    ):
+    if any(r.plan_hash or r.back_to for r in (before, request)):
+        return False
+    if everything and before.verb is Verb.DELETE:
         return False
     same = (before.principal_id, last.action) == (request.principal_id, request.verb.action)
     return same and _removal(before) == _removal(request)
