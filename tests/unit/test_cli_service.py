@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,22 @@ def test_the_unit_starts_this_very_interpreter_and_leaves_applications_alone(tmp
 
 
 def test_secrets_are_no_part_of_a_unit_that_everybody_may_read(tmp_path: Path) -> None:
-    given = {"REFLOAT_DATA_DIR": str(tmp_path), "REFLOAT_ADMIN_TOKEN": "topsecret", "REFLOAT_TOKEN": "other"}
+    given = {
+        "REFLOAT_DATA_DIR": str(tmp_path),
+        "REFLOAT_ADMIN_TOKEN": 'top"secret',
+        "REFLOAT_TOKEN": "other",
+        "REFLOAT_DATABASE_URL": "postgresql://me:hidden@db/refloat",
+    }
     text = printed(**given)
-    assert "topsecret" not in text and "other" not in text
-    assert systemd.left_out(settings_variables(given, load(given))) == ["REFLOAT_ADMIN_TOKEN"]
+    assert not any(word in text for word in ("secret\n", 'top"', "other", "hidden"))
+    assert f"EnvironmentFile={tmp_path}/service.env" in text.splitlines()
+    systemd.write_secrets(tmp_path, settings_variables(given, load(given)))
+    file = tmp_path / "service.env"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = dict(line.split("=", 1) for line in shlex.split(file.read_text()))
+    assert kept == {name: given[name] for name in ("REFLOAT_ADMIN_TOKEN", "REFLOAT_DATABASE_URL")}
+    systemd.write_secrets(tmp_path, {"REFLOAT_DATABASE_URL": "sqlite:////x.db"})
+    assert not file.exists()
 
 
 def test_relative_paths_mean_the_same_in_the_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,11 +58,13 @@ def test_relative_paths_mean_the_same_in_the_unit(monkeypatch: pytest.MonkeyPatc
         "REFLOAT_DATA_DIR": "data",
         "REFLOAT_NODE_DIR": "node",
         "REFLOAT_CADDY": "./caddy",
+        "REFLOAT_SECRET_KEY_FILE": "key",
         "REFLOAT_DATABASE_URL": "sqlite:///x.db",
     }
     told = settings_variables(given, load(given))
     assert told["REFLOAT_DATA_DIR"] == str(tmp_path / "data")
     assert told["REFLOAT_NODE_DIR"] == str(tmp_path / "node")
+    assert told["REFLOAT_SECRET_KEY_FILE"] == str(tmp_path / "key")
     assert told["REFLOAT_CADDY"] == str(tmp_path / "caddy")
     assert told["REFLOAT_DATABASE_URL"] == f"sqlite:///{tmp_path / 'x.db'}"
 

@@ -165,6 +165,8 @@ def settings_variables(environ: context.Environ, settings: Settings) -> dict[str
     given["REFLOAT_DATA_DIR"] = str(settings.data_dir)
     if "REFLOAT_NODE_DIR" in given:
         given["REFLOAT_NODE_DIR"] = str(settings.node_dir)
+    if settings.secret_key_file:
+        given["REFLOAT_SECRET_KEY_FILE"] = settings.secret_key_file
     if "/" in given.get("REFLOAT_CADDY", ""):
         given["REFLOAT_CADDY"] = str(Path(given["REFLOAT_CADDY"]).absolute())
     if given.get("REFLOAT_DATABASE_URL", "").startswith("sqlite:///"):

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from refloat.cli.problems import Problem
+from refloat.supervisor.directories import write_private
 
 NAME = "refloat.service"
-_SECRET = ("REFLOAT_ADMIN_TOKEN",)
+SECRETS = "service.env"
+"""In the data directory, 0600: the settings that nobody else may read; everybody may read units."""
 _TEXT = """\
 [Unit]
 Description=Refloat, a self-hosted deployment control plane
@@ -35,8 +37,11 @@ WantedBy={target}
 
 
 def unit(command: Sequence[str], settings: Mapping[str, str], *, user: bool) -> str:
-    """The unit's text. Secrets are left out: everybody may read units."""
-    lines = [f"Environment={_quoted(f'{k}={v}')}" for k, v in settings.items() if k not in _SECRET]
+    """The unit's text. Secrets are only named by their file."""
+    hidden = secrets(settings)
+    lines = [f"Environment={_quoted(f'{k}={v}')}" for k, v in settings.items() if k not in hidden]
+    if hidden:
+        lines.append(f"EnvironmentFile={settings['REFLOAT_DATA_DIR'].replace('%', '%%')}/{SECRETS}")
     return _TEXT.format(
         command=" ".join(_quoted(word, dollars=True) for word in command),
         environment="\n".join(lines),
@@ -44,9 +49,21 @@ def unit(command: Sequence[str], settings: Mapping[str, str], *, user: bool) -> 
     )
 
 
-def left_out(settings: Mapping[str, str]) -> list[str]:
-    """The settings that are no part of the unit."""
-    return [name for name in _SECRET if name in settings]
+def secrets(settings: Mapping[str, str]) -> dict[str, str]:
+    """The admin token, and the address of a database with its password."""
+    token, database = "REFLOAT_ADMIN_TOKEN", "REFLOAT_DATABASE_URL"
+    return {k: v for k, v in settings.items() if k == token or (k == database and "@" in v)}
+
+
+def write_secrets(folder: Path, settings: Mapping[str, str]) -> None:
+    """The file that the unit names, as systemd reads it; none when there is no secret."""
+    file, hidden = folder / SECRETS, secrets(settings)
+    if not hidden:
+        file.unlink(missing_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    escaped = {k: v.replace("\\", "\\\\").replace('"', '\\"') for k, v in hidden.items()}
+    write_private(file, "".join(f'{k}="{v}"\n' for k, v in escaped.items()).encode())
 
 
 def _quoted(text: str, *, dollars: bool = False) -> str:

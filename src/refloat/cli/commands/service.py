@@ -41,10 +41,7 @@ def install(user: bool, only_print: bool) -> None:
         return
     units = _units(user)
     units.check()
-    for name in systemd.left_out(variables):
-        click.echo(
-            f"{name} is not written: everybody may read units. The file admin.token is used.", err=True
-        )
+    systemd.write_secrets(settings.data_dir, variables)
     pid = occupant(settings.data_dir)
     if pid and not kept_by_systemd(pid):
         end_server(settings)
