@@ -9,6 +9,7 @@ from refloat.domain.resources import (
     ApiToken,
     Cluster,
     ContainerRegistry,
+    CustomDomain,
     Environment,
     Organization,
     Project,
@@ -129,17 +130,23 @@ def stage(it: Stage, services: Sequence[Service]) -> Body:
     }
 
 
-def link(service: Service, address: Address) -> Body:
-    port = urlsplit(address.url).port or 80
+def links(service: Service, address: Address) -> list[Body]:
+    """The service's own name first, then the custom domains that lead to it."""
+    return [_link(service, address, url) for url in (address.url, *address.domain_urls)]
+
+
+def _link(service: Service, address: Address, url: str) -> Body:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     ports = service.ports if isinstance(service, Workload) else ()
     return {
         "service_id": service.id,
         "service_type": service.kind.upper(),
-        "url": address.url,
+        "url": url,
         "internal_port": ports[0].internal_port if ports else port,
         "external_port": port,
-        "is_qovery_domain": True,
-        "is_default": True,
+        "is_qovery_domain": url == address.url,
+        "is_default": url == address.url,
         "refloat_internal": address.internal,
     }
 
@@ -187,6 +194,18 @@ def container_registry(it: ContainerRegistry, services: int) -> Body:
         "url": it.url,
         "associated_services_count": services,
         "config": it.config,
+    }
+
+
+def custom_domain(it: CustomDomain, target: str) -> Body:
+    """`target` is the name that a CNAME record leads to. The published status has this one value."""
+    return {
+        **base(it),
+        "domain": it.name,
+        "generate_certificate": it.generate_certificate,
+        "use_cdn": it.use_cdn,
+        "validation_domain": target,
+        "status": "VALIDATION_PENDING",
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from refloat.clock import Clock
+from refloat.control.resolving import Resolve, resolve
 from refloat.domain.ids import IdSequence
 from refloat.domain.resources import ClusterKind
 from refloat.execution.platform import Platform
@@ -14,7 +15,8 @@ from refloat.store.sealing import Sealer
 
 @dataclass(frozen=True)
 class Context:
-    """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker."""
+    """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker; `resolve` asks
+    the DNS."""
 
     settings: Settings
     database: Database
@@ -24,6 +26,7 @@ class Context:
     platforms: Mapping[ClusterKind, Platform]
     wake: Callable[[], None] = lambda: None
     ids: IdSequence = field(default_factory=IdSequence)
+    resolve: Resolve = resolve
 
     def new_id(self) -> str:
         """A fresh time-ordered id."""

@@ -5,8 +5,23 @@ from collections.abc import Mapping
 
 from refloat.domain.ids import short
 
+OWN_ZONE = "refloat.internal"
+"""Names below it are for the edge's own use."""
 _LONGEST_LABEL = 63
 _FALLBACK = "service"
+_DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9-]{2,63}")
+
+
+def domain_name(text: str) -> str:
+    """The domain as it is compared: in lower case, without the final dot; "" for what is not one. A single
+    label, an address or a wildcard is none, and one with other letters is written in its `xn--` form."""
+    name = text.strip().lower().removesuffix(".")
+    return name if _DOMAIN.fullmatch(name) else ""
+
+
+def is_below(name: str, domain: str) -> bool:
+    """Whether a name is the domain or below it."""
+    return name == domain or name.endswith(f".{domain}")
 
 
 def slug(name: str, room: int) -> str:

@@ -144,6 +144,19 @@ class Variable(Resource, frozen=True, kw_only=True):
     enable_interpolation_in_file: bool = False
 
 
+class CustomDomain(Resource, frozen=True, kw_only=True):
+    """Parent: the service it leads to from that one's next deployment on; `name` is the domain, in lower
+    case. No two services of the installation have the same."""
+
+    kind: ClassVar[str] = "custom_domain"
+    namespace: ClassVar[str] = "custom_domain"
+
+    generate_certificate: bool = True
+    """False: whoever stands in front has the certificate, and asks in plain HTTP."""
+    use_cdn: bool = False
+    """True: its addresses are those of somebody in front, and are not compared with ours."""
+
+
 class ContainerRegistry(Resource, frozen=True, kw_only=True):
     """Parent: organization. Where images come from; `sealed` holds the secret part of its configuration."""
 

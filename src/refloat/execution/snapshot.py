@@ -4,13 +4,21 @@ Values are opened only here. The snapshot is sealed before it is stored; the com
 names and keyed digests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
 
-from refloat.domain.resources import ContainerRegistry, Environment, Project, Stage, Variable, VariableScope
+from refloat.domain.resources import (
+    ContainerRegistry,
+    CustomDomain,
+    Environment,
+    Project,
+    Stage,
+    Variable,
+    VariableScope,
+)
 from refloat.domain.revision import DatabaseServer
 from refloat.domain.services import AnyService, Container, Database, DatabaseType, Job, Service
 from refloat.domain.variables import Effective, Place, builtins, effective
@@ -123,7 +131,8 @@ async def compile_environment(
     for service in services:
         own = await store.children(read, Variable, service.id)
         resolved = effective(provided, (*shared, own), sealer.open)
-        wanted.append(_wanted(service, stages[service.stage_id], resolved, sealer))
+        domains = await store.children(read, CustomDomain, service.id)
+        wanted.append(_wanted(service, stages[service.stage_id], resolved, domains, sealer))
         snapshots[service.id] = ServiceSnapshot(
             service=service,
             variables={name: found.value for name, found in resolved.items() if found.mount_path is None},
@@ -140,7 +149,13 @@ async def compile_environment(
     return Compiled(wanted=tuple(wanted), snapshot=snapshot)
 
 
-def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], sealer: Sealer) -> Wanted:
+def _wanted(
+    service: Service,
+    stage: Stage,
+    resolved: Mapping[str, Effective],
+    domains: Sequence[CustomDomain],
+    sealer: Sealer,
+) -> Wanted:
     digests = {
         name: sealer.digest(f"{found.mount_path or ''}\0{found.value}")
         for name, found in resolved.items()
@@ -159,7 +174,7 @@ def _wanted(service: Service, stage: Stage, resolved: Mapping[str, Effective], s
         builds=service.git is not None,
         commands=commands_of(service),
         commit_id=service.commit.id if service.commit else None,
-        fields=fields_of(service, digests),
+        fields=fields_of(service, digests, domains),
     )
 
 

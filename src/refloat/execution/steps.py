@@ -13,6 +13,7 @@ from refloat.domain.revision import ALIVE, Artifact, Instance, InstanceState, Ra
 from refloat.domain.services import Job
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
+from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import job_deadline, run_job, run_release
 from refloat.execution.journal import Effect, Journal, Output
 from refloat.execution.logs import StepLog
@@ -279,6 +280,8 @@ class ServiceSteps:
         mark = await router.mark(self.service_id)
         if self.plan.routed:
             await router.switch(self.service_id, self.new_key, self._new_endpoints())
+            if self.plan.action is Action.DEPLOY:
+                await attach(router, self.service_id, self._fields)
         return {_MARK: mark}
 
     async def _verify(self) -> Output:
@@ -355,6 +358,8 @@ class ServiceSteps:
 
     async def _revert(self) -> Output:
         router, before = self._means.platform.router, self._before
+        if self.plan.routed:
+            await reattach(router, self.service_id, before)
         if before is None or not before.should_run:
             await router.switch(self.service_id, "", ())
             return {"serving": ""}

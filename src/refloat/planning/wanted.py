@@ -5,16 +5,18 @@ derived from these fields (plans, fingerprints, history) reveals a value.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from refloat.domain.progress import Action
+from refloat.domain.resources import CustomDomain
 from refloat.domain.services import Database, GitSource, Job, Port, PortProtocol, Service, Storage, Workload
 
 COMMIT = "git.commit"
 _BUILD_FIELDS = frozenset({COMMIT, "git.url", "git.root_path", "dockerfile_path"})
+DOMAINS = "custom_domains"
 VARIABLE = "variable."
 _ROUTABLE = (PortProtocol.HTTP, PortProtocol.GRPC)
 
@@ -66,7 +68,9 @@ _NOT_COMPARED = frozenset(
 )
 
 
-def fields_of(service: Service, variables: Mapping[str, str]) -> dict[str, str]:
+def fields_of(
+    service: Service, variables: Mapping[str, str], domains: Sequence[CustomDomain] = ()
+) -> dict[str, str]:
     """Everything that makes a running service differ from another; `variables` maps names to digests.
 
     Left out on purpose: names and descriptions, stage and skip flag, auto_deploy and auto_preview, the
@@ -77,8 +81,14 @@ def fields_of(service: Service, variables: Mapping[str, str]) -> dict[str, str]:
         **{name: text for name, text in own.items() if name not in _NOT_COMPARED},
         **(_source_fields(service, service.git) if service.git else {}),
         **(_mounted_fields(service.ports, service.storage) if isinstance(service, Workload) else {}),
+        **({DOMAINS: _text(sorted((d.name, d.generate_certificate) for d in domains))} if domains else {}),
         **{VARIABLE + name: digest for name, digest in variables.items()},
     }
+
+
+def domains_in(fields: Fields) -> list[tuple[str, bool]]:
+    """The domains that these fields were made with, and whether each is to have a certificate."""
+    return msgspec.json.decode(fields.get(DOMAINS, "[]"), type=list[tuple[str, bool]])
 
 
 def _source_fields(service: Service, source: GitSource) -> dict[str, str]:

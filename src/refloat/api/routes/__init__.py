@@ -1,6 +1,7 @@
 """All routes, grouped by noun."""
 
 from refloat.api.routes.clones import ROUTES as CLONES
+from refloat.api.routes.custom_domains import ROUTES as CUSTOM_DOMAINS
 from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
@@ -19,6 +20,7 @@ ROUTES = (
     *ENVIRONMENTS,
     *CLONES,
     *SERVICES,
+    *CUSTOM_DOMAINS,
     *DATABASES,
     *VARIABLES,
     *TOKENS,

@@ -101,7 +101,7 @@ async def _links(call: Call, environment: Environment, services: list[AnyService
     context = call.context
     addresses = await addresses_of(call.read, context.platforms, environment, context.settings.domain)
     routed = [s for s in services if is_routed(s) and s.id in addresses]
-    return shapes.listed([shapes.link(s, addresses[s.id]) for s in routed])
+    return shapes.listed([link for s in routed for link in shapes.links(s, addresses[s.id])])
 
 
 @get("/environment/{environment_id:str}/link")

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from refloat.domain.errors import Conflict
+from refloat.domain.hosts import OWN_ZONE
 from refloat.routers.base import Domain
 
 CANARY = "refloat-canary"
-CANARY_HOST = "canary.refloat.internal"
+CANARY_HOST = f"canary.{OWN_ZONE}"
 
 
 class NoRoom(Exception):
