@@ -106,7 +106,7 @@ class Reconciler:
             )
 
     def _watch_only(self, keys: set[str]) -> None:
-        for key in set(self._watched) - keys:
+        for key in [known for known in self._watched if known not in keys]:
             self._watched.pop(key).cancel()
 
     async def _live(self, platform: Platform, member: Applied, revision: Revision, probe: Probe) -> None:

@@ -47,8 +47,8 @@ class Runner:
         self._plan = plan
         self._snapshot = snapshot
         self._fields = dict(snapshot.fields)
-        self._active: set[asyncio.Task[None]] = set()
-        self._tails: set[asyncio.Task[None]] = set()
+        self._active: list[asyncio.Task[None]] = []
+        self._tails: list[asyncio.Task[None]] = []
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
 
@@ -62,8 +62,9 @@ class Runner:
         if self._canceled:
             return
         self._canceled = True
-        for task in self._active - {asyncio.current_task()}:
-            task.cancel()
+        for task in self._active:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     async def run(self) -> None:
         """To the end. Returns early, writing nothing, when another owner took over.
@@ -181,12 +182,14 @@ class Runner:
         unless a failure makes their work useless."""
         if self._canceled:
             return False
-        tasks = {asyncio.create_task(work(member)) for member in members}
-        self._active |= tasks
+        tasks = [asyncio.create_task(work(member)) for member in members]
+        self._active += tasks
         pending = tasks
         try:
             while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                done = [task for task in pending if task.done()]
+                pending = [task for task in pending if task not in done]
                 for task in done:
                     if not (self._canceled and task.cancelled()):  # canceled before its first step
                         task.result()
@@ -194,7 +197,7 @@ class Runner:
                     for task in pending:
                         task.cancel()
         finally:
-            self._active -= tasks
+            self._active = [task for task in self._active if task not in tasks]
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -220,7 +223,7 @@ class Runner:
         if self._open(steps):
             await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
         if self._journal.target(steps.service_id).phase is Phase.DONE and steps.tail:
-            self._tails.add(asyncio.create_task(self._retire(steps)))
+            self._tails.append(asyncio.create_task(self._retire(steps)))
 
     async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:
         """Do these steps; turn whatever goes wrong into the target's outcome."""

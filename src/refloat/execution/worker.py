@@ -66,7 +66,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._crash = crash or NoCrash()
         self._runners: dict[str, Runner] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they began
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -167,8 +167,8 @@ class Worker:
         if deployment.cancel_requested:
             runner.cancel()
         task = asyncio.create_task(self._supervised(deployment, runner))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
         try:
