@@ -13,6 +13,7 @@ import msgspec
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request, Target
 from refloat.domain.errors import Invalid
+from refloat.domain.ids import after
 from refloat.domain.progress import Phase
 from refloat.domain.resources import Stage
 from refloat.domain.revision import Level
@@ -33,10 +34,14 @@ async def accept(
     chosen: Sequence[tuple[Service, Stage]],
     clock: Clock,
 ) -> Deployment:
-    """Append to the environment's queue; every later read shows it."""
+    """Append to the environment's queue; every later read shows it, as the newest.
+
+    Ids are the order of the queue: one that does not sort after the latest is moved there.
+    """
     waiting = bool(await store.open_deployments(tx, environment_id))
+    latest = await store.latest(tx, environment_id)
     deployment = Deployment(
-        id=deployment_id,
+        id=after(latest.id, deployment_id) if latest else deployment_id,
         environment_id=environment_id,
         request=request,
         phase=Phase.ACCEPTED if waiting else Phase.QUEUED,

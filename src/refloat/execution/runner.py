@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 import msgspec
 
 from refloat.domain.deployment import Deployment, Target, Verb
-from refloat.domain.errors import BuildFailed, Fenced, NotFound, RefloatError, StepFailed
+from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
 from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
@@ -68,6 +68,8 @@ class Runner:
 
     async def run(self) -> None:
         """To the end. Returns early, writing nothing, when another owner took over.
+
+        Raises one of STORAGE when nothing could be written down; another runner may go on from there.
 
         Cancelling the task itself (a server that shuts down) abandons the work for the next owner.
         """
@@ -229,7 +231,7 @@ class Runner:
         """Do these steps; turn whatever goes wrong into the target's outcome."""
         try:
             if self._journal.target(steps.service_id).phase is Phase.QUEUED:
-                await self._journal.advance(steps.service_id, Phase.WAITING)
+                await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
             async with self._slots:
                 if self._failed():
                     raise asyncio.CancelledError
@@ -238,7 +240,7 @@ class Runner:
                 for name in names:
                     await steps.do(name)
                 if not names or not steps.main:
-                    await self._journal.advance(steps.service_id, Phase.RUNNING)
+                    await self._journal.advance(steps.service_id, Phase.RUNNING, despite_cancel=False)
                     await self._journal.advance(steps.service_id, Phase.DONE)
         except CancelRequested:
             self.cancel()
@@ -247,13 +249,13 @@ class Runner:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on
             await asyncio.shield(self._give_up(steps))
-        except Fenced:
+        except (Fenced, *STORAGE):
             raise
         except RefloatError as error:
             await self._fail(steps, error)
 
     async def _give_up(self, steps: ServiceSteps) -> None:
-        await self._journal.refresh()
+        await self._journal.refresh(steps.service_id)
         target = self._journal.target(steps.service_id)
         if target.phase in TERMINAL:
             return
@@ -265,7 +267,7 @@ class Runner:
         await self._journal.advance(steps.service_id, Phase.CANCELED, reason, serving)
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
-        await self._journal.refresh()
+        await self._journal.refresh(steps.service_id)
         log = error.log if isinstance(error, StepFailed) else ()
         secrets = steps.secrets
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]

@@ -14,11 +14,12 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
-from refloat.domain.errors import Conflict, RefloatError
+from refloat.domain.errors import STORAGE, Conflict, RefloatError, Unavailable
 from refloat.domain.resources import Cluster, ClusterKind, Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.crash import CrashPoints, NoCrash
+from refloat.execution.deadline import Overdue, within
 from refloat.execution.journal import Journal
 from refloat.execution.platform import Platform
 from refloat.execution.runner import Runner
@@ -37,6 +38,8 @@ from refloat.store.database import Database, Reader
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
+OBSERVE_SECONDS = 10.0
+"""How long a cluster may take to tell what runs before a request is refused."""
 
 log = structlog.get_logger()
 
@@ -108,6 +111,9 @@ class Worker:
     async def _look(self) -> None:
         for deployment in await store.orphaned(self._database.read, self.owner):
             await self._take_over(deployment)
+        for deployment in await store.owned(self._database.read, self.owner):
+            if deployment.id not in self._runners:  # it could not go on, or it is ours without our knowledge
+                await self._start(deployment)
         for deployment_id in list(self._runners):
             ours = await store.find_deployment(self._database.read, deployment_id)
             if ours and ours.cancel_requested:
@@ -132,6 +138,8 @@ class Worker:
             return
         try:
             claimed = await self._claim_with_plan(deployment)
+        except STORAGE:
+            raise
         except RefloatError as error:
             await self._refuse(deployment, error)
             return
@@ -142,7 +150,10 @@ class Worker:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         platform = await platform_of(read, self._platforms, environment)
-        observation = await observe(platform, environment.id)
+        try:  # everybody's queue waits meanwhile
+            observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
+        except Overdue:
+            raise Unavailable(f"the cluster did not tell within {OBSERVE_SECONDS:.0f} s what runs") from None
         addresses = await reserve_addresses(read, platform, environment, self._domain)
         async with self._database.transaction() as tx:
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
@@ -171,14 +182,18 @@ class Worker:
         task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
+        """Until its end, or until the store fails: the next tick goes on from what is written down."""
         try:
             await runner.run()
+            self.wake()
+        except STORAGE as error:
+            log.error("a deployment cannot go on yet", deployment=deployment.id, reason=str(error))
         except Exception as error:
             log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
             await self._give_up(deployment, f"internal error: {type(error).__name__}")
+            self.wake()
         finally:
             self._runners.pop(deployment.id, None)
-            self.wake()
 
     async def _runner(self, deployment: Deployment) -> Runner:
         read = self._database.read

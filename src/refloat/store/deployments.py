@@ -53,6 +53,7 @@ _CLAIMABLE = Query(
 _ORPHANED = Query(
     select(*_HEAD).where(d.ended == 0, d.owner.is_not(None), d.owner != bindparam("owner")).order_by(d.id)
 )
+_OWNED_BY = Query(select(*_HEAD).where(d.ended == 0, d.owner == bindparam("owner")).order_by(d.id))
 _NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
@@ -107,6 +108,11 @@ _TARGETS = Query(
     select(target.c.document)
     .where(target.c.deployment_id == bindparam("deployment_id"))
     .order_by(target.c.stage_position, target.c.service_id)
+)
+_ONE_TARGET = Query(
+    select(target.c.document).where(
+        target.c.deployment_id == bindparam("deployment_id"), target.c.service_id == bindparam("service_id")
+    )
 )
 _TARGET_HISTORY = Query(
     select(target.c.document)
@@ -268,6 +274,11 @@ async def orphaned(read: Reader, owner: str) -> tuple[Deployment, ...]:
     return tuple(_deployment(r) for r in await read.all(_ORPHANED, owner=owner))
 
 
+async def owned(read: Reader, owner: str) -> tuple[Deployment, ...]:
+    """Running deployments of this owner."""
+    return tuple(_deployment(r) for r in await read.all(_OWNED_BY, owner=owner))
+
+
 async def next_number(tx: Transaction, environment_id: str) -> int:
     row = await tx.one(_NEXT_NUMBER, environment_id=environment_id)
     assert row is not None
@@ -354,6 +365,12 @@ async def targets(read: Reader, deployment_id: str) -> tuple[Target, ...]:
     """The services of a deployment, by stage."""
     rows = await read.all(_TARGETS, deployment_id=deployment_id)
     return tuple(msgspec.json.decode(row["document"], type=Target) for row in rows)
+
+
+async def find_target(read: Reader, deployment_id: str, service_id: str) -> Target | None:
+    """One service of a deployment."""
+    row = await read.one(_ONE_TARGET, deployment_id=deployment_id, service_id=service_id)
+    return msgspec.json.decode(row["document"], type=Target) if row else None
 
 
 async def target_history(read: Reader, service_id: str, size: int) -> tuple[Target, ...]:

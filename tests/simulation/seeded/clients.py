@@ -181,7 +181,7 @@ class Caller:
 
     async def _variable(self, environment: Environment) -> None:
         self._count += 1
-        body = {"key": f"{self._name.upper()}_{self._count}", "value": "1"}
+        body = {"key": f"{self._name.upper().replace('-', '_')}_{self._count}", "value": "1"}
         service = self._some(environment)
         place = f"environment/{environment.id}"
         if service.kind in ("application", "container") and self._draw.random() < 0.5:

@@ -40,6 +40,8 @@ def _reachable() -> dict[str, frozenset[str]]:
 
 
 _AFTER = _reachable()
+_RANK = {"accepted": 0, "queued": 1, "running": 2, "canceling": 3}
+"""Of a deployment; every end is the last."""
 
 
 class Monitor:
@@ -94,9 +96,8 @@ class Monitor:
             self._trace.note("commit", f"{name} {it.verb} accepted as {it.phase}")
         elif (before.phase, before.owner, before.fence) != (it.phase, it.owner, it.fence):
             self._trace.note("commit", f"{name} {before.phase} -> {it.phase} owner {it.owner} {it.reason}")
-            require(
-                it.phase in _AFTER[before.phase], "legal progress", f"{name} {before.phase} -> {it.phase}"
-            )
+            forward = _RANK.get(before.phase, 4) <= _RANK.get(it.phase, 4) and not before.ended
+            require(forward, "legal progress", f"{name} {before.phase} -> {it.phase}")
             require(it.fence >= before.fence, "G15 leases with fencing", f"the fence of {name} went back")
         require(not it.reason.startswith("internal error"), "no internal error", f"{name}: {it.reason}")
         if it.owner and it.id not in self.claimed_at:
@@ -251,7 +252,8 @@ class Monitor:
             return
         for it in self._known.deployments.values():
             planned = it.services().get(service)
-            if planned and not it.ended and it.owner and planned["change"] in _TAKES_DOWN:
+            expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
+            if expected and not it.ended and it.owner:
                 return
         if service in self._world.routes:
             name = names_service(self._world, service)

@@ -34,6 +34,8 @@ from tests.simulation.seeded.trace import Broken, Trace, stream
 
 _LEASE_SECONDS = 10.0
 _WATCH_SECONDS = 5.0
+_REST_SECONDS = 120.0
+"""Longer than anything that is left over may take to be ended."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class _Run:
             await self._all_ended()
             for environment in self._scenario.environments:
                 await self._heal(environment)
-            await self._clock.sleep(30)
+            await self._clock.sleep(_REST_SECONDS)
             self._monitor.at_rest()
         finally:
             for task in others:
@@ -280,6 +282,8 @@ class _Run:
             if self._commits.last > self._monitor.disturbed:
                 self._monitor.outage += self._commits.last - self._monitor.disturbed
                 self._monitor.disturbed = self._commits.last
+            if not any(not (host.dead or host.stale) for host in self._hosts.values()):
+                self._monitor.disturbed = self._clock.monotonic()
             self._monitor.tick()
 
     # -- clients
