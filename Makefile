@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint lock states clean
+.PHONY: help demo test sim check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -25,6 +25,10 @@ demo: $(VENV)/run.ready ## roll an example environment under load, kill the serv
 
 test: $(VENV)/dev.ready ## run all tests
 	@$(BIN)/python -m pytest
+
+SEEDS ?= 1000
+sim: $(VENV)/dev.ready ## play SEEDS=1000 simulated histories (FROM= the first); SEED=17 replays one with its trace
+	@$(BIN)/python -m tests.simulation.seeded $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(or $(FROM),0))
 
 lint: $(VENV)/dev.ready ## style, types and layers
 	@$(BIN)/ruff check .

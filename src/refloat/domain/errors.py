@@ -72,6 +72,10 @@ class StorageLost(Unavailable):
     that is stored is known only by reading again."""
 
 
+STORAGE = (StorageFull, StorageLost)
+"""What the store may say now and not at the next attempt: nothing about a deployment follows from it."""
+
+
 class StepFailed(RefloatError):
     """A step of a deployment failed for a reason the user must see; carries the last log lines."""
 

@@ -33,6 +33,15 @@ class IdSequence:
         return str(uuid.UUID(int=self._last))
 
 
+def after(earlier: str, wanted: str) -> str:
+    """The wanted UUIDv7, or one with its random bits that sorts after an earlier id: two are made in the
+    same millisecond, or the wall clock went back."""
+    if wanted > earlier:
+        return wanted
+    milliseconds = (uuid.UUID(earlier).int >> 80) + 1
+    return str(uuid.UUID(int=milliseconds << 80 | uuid.UUID(wanted).int & ((1 << 80) - 1)))
+
+
 def execution_id(environment_id: str, number: int) -> str:
     """How history and logs name the n-th deployment of an environment."""
     return f"{environment_id}-{number}"

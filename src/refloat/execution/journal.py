@@ -12,7 +12,7 @@ import msgspec
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
-from refloat.domain.errors import Fenced, StepFailed, StorageFull, StorageLost
+from refloat.domain.errors import STORAGE, Fenced, StepFailed
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
@@ -107,7 +107,7 @@ class Journal:
         except asyncio.CancelledError:
             await asyncio.shield(self._end(service_id, name, Outcome.CANCELED, {}))
             raise
-        except (Fenced, StorageFull, StorageLost):  # nothing can be written down, or not by us
+        except (Fenced, *STORAGE):  # nothing can be written down, or not by us
             raise
         except Exception as error:
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})
@@ -171,26 +171,38 @@ class Journal:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
 
-    async def advance(self, service_id: str, phase: Phase, reason: str = "", serving: str = "") -> None:
-        """Move a target along an arrow, and tell it."""
+    async def advance(
+        self,
+        service_id: str,
+        phase: Phase,
+        reason: str = "",
+        serving: str = "",
+        *,
+        despite_cancel: bool = True,
+    ) -> None:
+        """Move a target along an arrow, and tell it; what begins work raises CancelRequested instead."""
         async with self._database.transaction() as tx:
-            await self.own(tx)
+            if await self.own(tx) and not despite_cancel:
+                raise CancelRequested
             await self._advance(tx, service_id, phase, reason, serving)
 
     async def _advance(
         self, tx: Transaction, service_id: str, phase: Phase, reason: str = "", serving: str = ""
     ) -> None:
-        target = self._targets[service_id]
+        stored = await store.find_target(tx, self.deployment.id, service_id)  # a cancel may have moved it
+        target = stored or self._targets[service_id]
         if target.phase is phase and not reason:
             return
         self._targets[service_id] = await move_target(
             tx, self.deployment, target, phase, self._clock, reason=reason, serving=serving
         )
 
-    async def refresh(self) -> None:
-        """Read the targets again after somebody else (a cancel) moved them."""
+    async def refresh(self, service_id: str | None = None) -> None:
+        """Read a target again after somebody else (a cancel) moved it; all of them when nothing is under
+        way: others may have moved and not been committed yet."""
         for target in await store.targets(self._database.read, self.deployment.id):
-            self._targets[target.service_id] = target
+            if service_id in (None, target.service_id):
+                self._targets[target.service_id] = target
 
     async def amend(self, tx: Transaction, target: Target) -> None:
         """Store facts about a target that are not progress."""

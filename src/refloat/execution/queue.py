@@ -13,6 +13,7 @@ import msgspec
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request, Target, Verb
 from refloat.domain.errors import Invalid
+from refloat.domain.ids import after
 from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Stage
 from refloat.domain.revision import Level
@@ -33,16 +34,18 @@ async def accept(
     chosen: Sequence[tuple[Service, Stage]],
     clock: Clock,
 ) -> Deployment:
-    """Append to the environment's queue; every later read shows it.
+    """Append to the environment's queue; every later read shows it, as the newest.
 
-    A request that does the same as the one at the end of the queue, for the same principal, becomes part
-    of it while that one has not begun.
+    Ids are the order of the queue: one that does not sort after the latest is moved there. A request that
+    does the same as the one at the end of the queue, for the same principal, becomes part of it while that
+    one has not begun.
     """
     waiting = await store.open_deployments(tx, environment_id)
     if waiting and _joins(waiting[-1], request):
         return await _join(tx, waiting[-1], request, chosen, clock)
+    latest = await store.latest(tx, environment_id)
     deployment = Deployment(
-        id=deployment_id,
+        id=after(latest.id, deployment_id) if latest else deployment_id,
         environment_id=environment_id,
         request=request,
         phase=Phase.ACCEPTED if waiting else Phase.QUEUED,

@@ -17,6 +17,7 @@ from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
+from refloat.execution.leftovers import end_leftovers
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
@@ -46,6 +47,7 @@ class Reconciler:
         self._clock = clock
         self._platforms = platforms
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._tidying: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -57,12 +59,13 @@ class Reconciler:
                     log.error("what runs could not be reconciled", reason=str(error))
                 await self._clock.sleep(LOOK_SECONDS)
         finally:
-            for task in self._watched.values():
+            tasks = [*self._watched.values(), *([self._tidying] if self._tidying else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._watched.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
-        """Compare once, and start again what should run and does not."""
+        """Compare once: start again what should run and does not, end what should not and does."""
         everything = await applied_store.everywhere(self._database.read)
         for environment_id, members in everything.items():
             if await store.open_deployments(self._database.read, environment_id):
@@ -73,6 +76,15 @@ class Reconciler:
                     platform = await platform_of(self._database.read, self._platforms, environment)
                     await self._restore(platform, environment_id, members)
         self._watch_only({m.revision_key for members in everything.values() for m in members})
+        if self._tidying is None or self._tidying.done():  # ending may take long, and restoring must not wait
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        try:
+            for platform in {id(p): p for p in self._platforms.values()}.values():
+                await end_leftovers(self._database, self._clock, platform)
+        except RefloatError as error:
+            log.error("what is left over could not be ended", reason=str(error))
 
     async def _restore(self, platform: Platform, environment_id: str, members: Sequence[Applied]) -> None:
         instances = await platform.engine.observe(environment_id)
@@ -107,7 +119,7 @@ class Reconciler:
             )
 
     def _watch_only(self, keys: set[str]) -> None:
-        for key in set(self._watched) - keys:
+        for key in [known for known in self._watched if known not in keys]:
             self._watched.pop(key).cancel()
 
     async def _live(self, platform: Platform, member: Applied, revision: Revision, probe: Probe) -> None:

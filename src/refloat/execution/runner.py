@@ -11,15 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 import msgspec
 
 from refloat.domain.deployment import Deployment, Target, Verb
-from refloat.domain.errors import (
-    BuildFailed,
-    Fenced,
-    NotFound,
-    RefloatError,
-    StepFailed,
-    StorageFull,
-    StorageLost,
-)
+from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
 from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
@@ -55,8 +47,8 @@ class Runner:
         self._plan = plan
         self._snapshot = snapshot
         self._fields = dict(snapshot.fields)
-        self._active: set[asyncio.Task[None]] = set()
-        self._tails: set[asyncio.Task[None]] = set()
+        self._active: list[asyncio.Task[None]] = []
+        self._tails: list[asyncio.Task[None]] = []
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
 
@@ -70,11 +62,14 @@ class Runner:
         if self._canceled:
             return
         self._canceled = True
-        for task in self._active - {asyncio.current_task()}:
-            task.cancel()
+        for task in self._active:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     async def run(self) -> None:
         """To the end. Returns early, writing nothing, when another owner took over.
+
+        Raises one of STORAGE when nothing could be written down; another runner may go on from there.
 
         Cancelling the task itself (a server that shuts down) abandons the work for the next owner.
         """
@@ -189,12 +184,14 @@ class Runner:
         unless a failure makes their work useless."""
         if self._canceled:
             return False
-        tasks = {asyncio.create_task(work(member)) for member in members}
-        self._active |= tasks
+        tasks = [asyncio.create_task(work(member)) for member in members]
+        self._active += tasks
         pending = tasks
         try:
             while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                done = [task for task in pending if task.done()]
+                pending = [task for task in pending if task not in done]
                 for task in done:
                     if not (self._canceled and task.cancelled()):  # canceled before its first step
                         task.result()
@@ -202,7 +199,7 @@ class Runner:
                     for task in pending:
                         task.cancel()
         finally:
-            self._active -= tasks
+            self._active = [task for task in self._active if task not in tasks]
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -228,13 +225,13 @@ class Runner:
         if self._open(steps):
             await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
         if self._journal.target(steps.service_id).phase is Phase.DONE and steps.tail:
-            self._tails.add(asyncio.create_task(self._retire(steps)))
+            self._tails.append(asyncio.create_task(self._retire(steps)))
 
     async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:
         """Do these steps; turn whatever goes wrong into the target's outcome."""
         try:
             if self._journal.target(steps.service_id).phase is Phase.QUEUED:
-                await self._journal.advance(steps.service_id, Phase.WAITING)
+                await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
             async with self._slots:
                 if self._failed():
                     raise asyncio.CancelledError
@@ -243,7 +240,7 @@ class Runner:
                 for name in names:
                     await steps.do(name)
                 if not names or not steps.main:
-                    await self._journal.advance(steps.service_id, Phase.RUNNING)
+                    await self._journal.advance(steps.service_id, Phase.RUNNING, despite_cancel=False)
                     await self._journal.advance(steps.service_id, Phase.DONE)
         except CancelRequested:
             self.cancel()
@@ -252,13 +249,13 @@ class Runner:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on
             await asyncio.shield(self._give_up(steps))
-        except (Fenced, StorageFull, StorageLost):
+        except (Fenced, *STORAGE):
             raise
         except RefloatError as error:
             await self._fail(steps, error)
 
     async def _give_up(self, steps: ServiceSteps) -> None:
-        await self._journal.refresh()
+        await self._journal.refresh(steps.service_id)
         target = self._journal.target(steps.service_id)
         if target.phase in TERMINAL:
             return
@@ -270,7 +267,7 @@ class Runner:
         await self._journal.advance(steps.service_id, Phase.CANCELED, reason, serving)
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
-        await self._journal.refresh()
+        await self._journal.refresh(steps.service_id)
         log = error.log if isinstance(error, StepFailed) else ()
         secrets = steps.secrets
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]

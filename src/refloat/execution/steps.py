@@ -327,8 +327,12 @@ class ServiceSteps:
         return ""
 
     async def _stop(self) -> Output:
-        if self.plan.replaces:
-            await self._means.platform.engine.stop(self.plan.replaces, self._grace())
+        """End every revision but the one this deployment makes: also what an earlier one could not end."""
+        engine, keep = self._means.platform.engine, self.new_key
+        found = await engine.observe(self._means.journal.deployment.environment_id)
+        keys = {i.revision_key for i in found if i.service_id == self.service_id} - {keep}
+        for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
+            await engine.stop(key, self._grace())
         return {}
 
     async def _destroy(self) -> Output:

@@ -14,12 +14,13 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
-from refloat.domain.errors import Conflict, Fenced, RefloatError, StorageFull, StorageLost
+from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.crash import CrashPoints, NoCrash
+from refloat.execution.deadline import Overdue, within
 from refloat.execution.journal import Journal
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
@@ -39,6 +40,8 @@ from refloat.store.database import Database, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
+OBSERVE_SECONDS = 10.0
+"""How long a cluster may take to tell what runs before a request is refused."""
 
 log = structlog.get_logger()
 
@@ -74,7 +77,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._crash = crash or NoCrash()
         self._runners: dict[str, Runner] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they began
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -144,7 +147,7 @@ class Worker:
             claimed = await self._claim_with_plan(deployment)
         except Elsewhere:  # a server of its node claims it
             return
-        except (Fenced, StorageFull, StorageLost):
+        except (Fenced, *STORAGE):
             raise
         except RefloatError as error:
             await self._refuse(deployment, error)
@@ -156,7 +159,10 @@ class Worker:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         platform = await platform_of(read, self._platforms, environment)
-        observation = await observe(platform, environment.id)
+        try:  # everybody's queue waits meanwhile
+            observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
+        except Overdue:
+            raise Unavailable(f"the cluster did not tell within {OBSERVE_SECONDS:.0f} s what runs") from None
         addresses = await addresses_of(read, self._platforms, environment, self._domain)
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
@@ -205,14 +211,14 @@ class Worker:
         if deployment.cancel_requested:
             runner.cancel()
         task = asyncio.create_task(self._supervised(deployment, runner))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
         """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick."""
         try:
             await self._run(deployment, runner)
-        except (StorageFull, StorageLost) as error:
+        except STORAGE as error:
             log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
         else:
             self.wake()
@@ -222,7 +228,7 @@ class Worker:
     async def _run(self, deployment: Deployment, runner: Runner) -> None:
         try:
             await runner.run()
-        except (StorageFull, StorageLost):
+        except STORAGE:
             raise
         except Exception as error:
             log.exception("a deployment stopped unexpectedly", deployment=deployment.id)

@@ -109,6 +109,11 @@ _TARGETS = Query(
     .where(target.c.deployment_id == bindparam("deployment_id"))
     .order_by(target.c.stage_position, target.c.service_id)
 )
+_ONE_TARGET = Query(
+    select(target.c.document).where(
+        target.c.deployment_id == bindparam("deployment_id"), target.c.service_id == bindparam("service_id")
+    )
+)
 _TARGET_HISTORY = Query(
     select(target.c.document)
     .where(target.c.service_id == bindparam("service_id"))
@@ -359,6 +364,12 @@ async def targets(read: Reader, deployment_id: str) -> tuple[Target, ...]:
     """The services of a deployment, by stage."""
     rows = await read.all(_TARGETS, deployment_id=deployment_id)
     return tuple(msgspec.json.decode(row["document"], type=Target) for row in rows)
+
+
+async def find_target(read: Reader, deployment_id: str, service_id: str) -> Target | None:
+    """One service of a deployment."""
+    row = await read.one(_ONE_TARGET, deployment_id=deployment_id, service_id=service_id)
+    return msgspec.json.decode(row["document"], type=Target) if row else None
 
 
 async def target_history(read: Reader, service_id: str, size: int) -> tuple[Target, ...]:

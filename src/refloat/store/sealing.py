@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -22,17 +23,18 @@ _NONCE_BYTES = 12
 
 
 class Sealer:
-    """Seals and opens text, and digests it, under one 32-byte key."""
+    """Seals and opens text, and digests it, under one 32-byte key. `entropy(n)` gives n random bytes."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, entropy: Callable[[int], bytes] = os.urandom) -> None:
         if len(key) != 32:
             raise ValueError("the sealing key has 32 bytes")
         self._aead = AESGCM(hmac.digest(key, b"refloat seal", "sha256"))
+        self._entropy = entropy
         self._digest_key = hmac.digest(key, b"refloat digest", "sha256")
 
     def seal(self, text: str) -> str:
         """Encrypted and authenticated; differs at every call."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = self._entropy(_NONCE_BYTES)
         sealed = self._aead.encrypt(nonce, text.encode(), _VERSION)
         return base64.b64encode(_VERSION + nonce + sealed).decode()
 

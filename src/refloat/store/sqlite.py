@@ -8,7 +8,7 @@ the disk, runs in a thread. Transactions that wait while a commit is on its way 
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,18 @@ _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "forei
 _UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 
-class SqliteDatabase:
-    """An open SQLite database. `path` None lives in memory and dies with the process."""
+Aside = Callable[[Callable[[str], object], str], Awaitable[object]]
+"""Executes a statement that waits for the disk, without holding up the event loop."""
 
-    def __init__(self, path: Path | None) -> None:
+
+class SqliteDatabase:
+    """An open SQLite database. `path` None lives in memory and dies with the process.
+
+    `aside` carries out commits; a simulation, which has no threads, brings its own.
+    """
+
+    def __init__(self, path: Path | None, aside: Aside = asyncio.to_thread) -> None:
+        self._aside = aside
         self._writer = _connect(path)
         self._reader = _connect(path) if path else self._writer
         self._turn = asyncio.Lock()
@@ -99,7 +107,7 @@ class SqliteDatabase:
         if self._in_memory:
             self._writer.execute("COMMIT")
         else:
-            await asyncio.to_thread(self._writer.execute, "COMMIT")
+            await self._aside(self._writer.execute, "COMMIT")
 
     async def close(self) -> None:
         while self._committers:

@@ -1,0 +1,46 @@
+"""Ends what runs and is not recorded: an old revision that would not stop, a new one that was not undone.
+
+A deployment only warns when its cleaning up fails; without this, what is left would run for ever.
+"""
+
+import structlog
+
+from refloat.clock import Clock
+from refloat.domain.errors import RefloatError
+from refloat.execution import applied as applied_store
+from refloat.execution.deadline import Overdue, within
+from refloat.execution.platform import Platform
+from refloat.store import deployments as store
+from refloat.store.database import Database
+
+_GRACE_SECONDS = 60.0
+_LONGEST_SECONDS = 80.0
+
+log = structlog.get_logger()
+
+
+async def end_leftovers(database: Database, clock: Clock, platform: Platform) -> None:
+    """Compare once. What a deployment begins later has a key that was not seen here.
+
+    An environment that this database never deployed is left alone: the database is new or was put back.
+    """
+    seen: dict[str, set[str]] = {}
+    for instance in await platform.engine.observe():
+        seen.setdefault(instance.environment_id, set()).add(instance.revision_key)
+    for environment_id, keys in seen.items():
+        async with database.snapshot() as read:
+            known = await store.latest(read, environment_id)
+            if known is None or await store.open_deployments(read, environment_id):
+                continue
+            applied = await applied_store.of_environment(read, environment_id)
+        serving = {it.revision_key for it in applied.values() if it.should_run}
+        for key in sorted(keys - serving):
+            await _end(clock, platform, key)
+
+
+async def _end(clock: Clock, platform: Platform, key: str) -> None:
+    log.warning("ending what runs and is not recorded", revision=key)
+    try:
+        await within(clock, platform.engine.stop(key, _GRACE_SECONDS), _LONGEST_SECONDS)
+    except (RefloatError, Overdue) as error:
+        log.error("it could not be ended", revision=key, reason=str(error))

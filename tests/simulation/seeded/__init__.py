@@ -1,0 +1,1 @@
+"""Deterministic simulation: one seed decides everything, and no real time passes."""

@@ -1,0 +1,25 @@
+"""The deadlines of all steps, written down a second time: what a deployment may take at most."""
+
+from tests.simulation.seeded.records import DeploymentRow
+
+JOB_SECONDS = 60
+JOB_REPEATS = 1
+_SECONDS = {
+    "build": 1830,
+    "execute": 600,
+    "prepare": 60,
+    "ready": 150,
+    "switch": 15,
+    "verify": 60,
+    "withdraw": 15,
+    "drain": 45,
+    "stop": 80,
+    "destroy": 60,
+}
+_PRECHECK, _REVERT, _DISCARD = 120, 180, 80
+
+
+def longest(it: DeploymentRow) -> float:
+    """The sum of all deadlines of a claimed deployment: every step one after the other, and undone."""
+    steps = sum(_SECONDS[name] for service in it.services().values() for name in service["steps"])
+    return _PRECHECK + steps + len(it.services()) * (_REVERT + 2 * _DISCARD)

@@ -1,0 +1,316 @@
+"""The guarantees, looked at after every commit and every effect, and at the end of a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from refloat.domain.progress import ARROWS, TERMINAL, Phase
+from refloat.simulated.world import World
+from tests.simulation.seeded import records
+from tests.simulation.seeded.limits import longest
+from tests.simulation.seeded.records import DeploymentRow, Records
+from tests.simulation.seeded.store import RunStore
+from tests.simulation.seeded.trace import Trace
+from tests.simulation.seeded.world import answers, left_of, names_service, serves
+
+_ENDED = frozenset(str(p) for p in TERMINAL)
+_TAKES_DOWN = ("stop", "remove", "recreate")
+_SWAPS = ("replace", "rebuild", "restart")
+_EFFECTS = {
+    "prepare": ("prepare", "ready", "revert"),
+    "run": ("execute",),
+    "stop": ("stop", "discard"),
+    "switch": ("switch", "withdraw", "revert"),
+    "destroy": ("destroy",),
+    "build": ("build",),
+}
+"""Operations that change the world, and the steps in which a worker may begin them."""
+_CLAIM_SECONDS = 20.0
+_SLACK_SECONDS = 30.0
+
+
+def _reachable() -> dict[str, frozenset[str]]:
+    """Phases that may be seen after a phase when looks are rarer than steps."""
+    found: dict[str, frozenset[str]] = {}
+    for phase in Phase:
+        seen, border = {phase}, {phase}
+        while border := {n for p in border for n in ARROWS[p]} - seen:
+            seen |= border
+        found[str(phase)] = frozenset(str(p) for p in seen)
+    return found
+
+
+_AFTER = _reachable()
+_RANK = {"accepted": 0, "queued": 1, "running": 2, "canceling": 3}
+"""Of a deployment; every end is the last."""
+
+
+class Monitor:
+    """Watches one run."""
+
+    def __init__(self, store: RunStore, world: World, trace: Trace, now: Callable[[], float]) -> None:
+        self._store = store
+        self._world = world
+        self._trace = trace
+        self._now = now
+        self._known = Records()
+        self._order: dict[str, list[str]] = {}
+        self._serving: dict[str, bool] = {}
+        self.claimed_at: dict[str, float] = {}
+        self._head_since: dict[str, tuple[str, float]] = {}
+        self.disturbed = 0.0
+        """When something last kept servers from working: a death, a freeze, a refused commit."""
+        self.outage = 0.0
+        """Seconds that faults may have cost so far."""
+        self._outage_at: dict[str, float] = {}
+        self.world_fault = -1.0
+        """When something last happened to what runs, that nobody asked for."""
+        self.ended: set[str] = set()
+        self.owners: dict[str, str] = {}
+        self.stale: Callable[[str], bool] = lambda host: False
+        store.told = self.committed
+
+    def accepted(self, environment: str) -> list[str]:
+        """The requests of an environment, in the order in which they were stored."""
+        return list(self._order.get(environment, ()))
+
+    def begun(self, environment: str) -> set[str]:
+        """Those that were claimed or have ended."""
+        return {i for i in self.accepted(environment) if i in self.claimed_at or i in self.ended}
+
+    # -- after every commit
+
+    def committed(self) -> None:
+        """Compare what is stored now with what was stored at the last commit."""
+        before = self._known
+        was_open = [d.id for d in before.deployments.values() if not d.ended]
+        now = records.read(self._store.look, was_open)
+        for it in now.deployments.values():
+            self._deployment(before.deployments.get(it.id), it, now)
+        for (deployment, service), target in now.targets.items():
+            self._target(before.targets.get((deployment, service)), now, now.deployments[deployment], target)
+        for key, step in now.steps.items():
+            self._step(key, before.steps.get(key), step)
+        self._queues(now)
+        self._known = now
+
+    def _deployment(self, before: DeploymentRow | None, it: DeploymentRow, now: Records) -> None:
+        require, name = self._trace.require, f"deployment {it.place}"
+        if before is None:
+            self._order.setdefault(it.environment, []).append(it.id)
+            self._trace.note("commit", f"{name} {it.verb} accepted as {it.phase}")
+        elif (before.phase, before.owner, before.fence) != (it.phase, it.owner, it.fence):
+            self._trace.note("commit", f"{name} {before.phase} -> {it.phase} owner {it.owner} {it.reason}")
+            forward = _RANK.get(before.phase, 4) <= _RANK.get(it.phase, 4) and not before.ended
+            require(forward, "legal progress", f"{name} {before.phase} -> {it.phase}")
+            require(it.fence >= before.fence, "G15 leases with fencing", f"the fence of {name} went back")
+        require(not it.reason.startswith("internal error"), "no internal error", f"{name}: {it.reason}")
+        if it.owner and it.id not in self.claimed_at:
+            self.claimed_at[it.id] = self._now()
+            self._outage_at[it.id] = self.outage
+            earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
+            waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
+            require(
+                not waiting, "first in, first out", f"{name} was claimed before {len(waiting)} older ones"
+            )
+        if it.ended and it.id not in self.ended:
+            self.ended.add(it.id)
+            targets = [t for (d, _), t in now.targets.items() if d == it.id]
+            unfinished = [t["name"] for t in targets if t["phase"] not in _ENDED]
+            require(not unfinished, "no false terminal state", f"{name} ended before {unfinished}")
+            self._bounded(it)
+
+    def _bounded(self, it: DeploymentRow) -> None:
+        if it.id in self.claimed_at:
+            took = self._now() - self.claimed_at[it.id]
+            allowed = longest(it) * max(1, it.fence) + self.outage - self._outage_at[it.id] + _SLACK_SECONDS
+            self._trace.require(
+                took <= allowed,
+                "G1 bounded progress",
+                f"deployment {it.place}: {took:.0f} s of {allowed:.0f} s",
+            )
+
+    def _queues(self, now: Records) -> None:
+        by_environment: dict[str, list[DeploymentRow]] = {}
+        for it in now.deployments.values():
+            if not it.ended:
+                by_environment.setdefault(it.environment, []).append(it)
+        for environment, queue in by_environment.items():
+            owned = [d for d in queue if d.owner]
+            self._trace.require(len(owned) <= 1, "G7 one deployment of an environment runs", environment)
+            shown = [(d.place, d.phase) for d in queue]
+            proper = queue[0].phase != "accepted" and all(d.phase == "accepted" for d in queue[1:])
+            self._trace.require(proper, "the successor is shown as next", str(shown))
+            if self._head_since.get(environment, ("", 0.0))[0] != queue[0].id:
+                self._head_since[environment] = queue[0].id, self._now()
+        for environment in [e for e in self._head_since if e not in by_environment]:
+            del self._head_since[environment]
+
+    def _step(self, key: tuple[str, str, str], before: Any, step: Any) -> None:
+        if before is not None and before.outcome == "done":
+            self._trace.require(
+                (step.attempt, step.outcome) == (before.attempt, before.outcome),
+                "finished steps are not repeated",
+                f"{key[2]} of {names_service(self._world, key[1])} was done and is {step}",
+            )
+        if before is None or (before.attempt, before.outcome) != (step.attempt, step.outcome):
+            who = names_service(self._world, key[1])
+            self._trace.note(
+                "journal", f"{key[2]} of {who}: attempt {step.attempt} {step.outcome or 'begins'}"
+            )
+
+    # -- outcomes of services
+
+    def _target(self, before: Any, now: Records, it: DeploymentRow, target: dict[str, Any]) -> None:
+        phase, service = target["phase"], target["service_id"]
+        if before is not None and before["phase"] == phase:
+            return
+        if before is not None:
+            self._trace.note(
+                "commit", f"{target['name']} {before['phase']} -> {phase} {target.get('reason', '')}"
+            )
+            legal = phase in _AFTER[before["phase"]]
+            self._trace.require(legal, "legal progress", f"{target['name']} {before['phase']} -> {phase}")
+        if phase not in _ENDED or it.number is None or service not in it.services():
+            return
+        planned = it.services()[service]
+        if phase == "done":
+            self._done(it, target, planned)
+        else:
+            self._undone(now, it, target, planned)
+
+    def _calm(self, it: DeploymentRow) -> bool:
+        """Nothing happened to the world by itself since the deployment began."""
+        return self.world_fault < self.claimed_at.get(it.id, 0.0)
+
+    def _done(self, it: DeploymentRow, target: dict[str, Any], planned: dict[str, Any]) -> None:
+        service, name = target["service_id"], target["name"]
+        if target["action"] in ("deploy", "restart"):
+            key = planned["replaces"] if planned["change"] == "skip" else f"{service}.{it.number}"
+            if planned["routed"] and self._calm(it):
+                routed = self._world.routes.get(service, ("", ()))[0]
+                held = routed == key and answers(self._world, service)
+                details = f"{name} is done, its route points to {routed[-4:]} instead of {key[-4:]}"
+                self._trace.require(held, "G11 status is observed", details)
+        else:
+            left = left_of(self._world, f"{service}.")
+            self._trace.require(not left, "what is stopped does not run", f"{name}: {left}")
+
+    def _undone(
+        self, now: Records, it: DeploymentRow, target: dict[str, Any], planned: dict[str, Any]
+    ) -> None:
+        service, name = target["service_id"], target["name"]
+        if target["action"] not in ("deploy", "restart"):
+            return
+        failed = {
+            n
+            for (d, s, n), step in now.steps.items()
+            if (d, s) == (it.id, service) and step.outcome == "failed"
+        }
+        if failed & {"revert", "discard"}:
+            return
+        left = left_of(self._world, f"{service}.{it.number}")
+        if service in self._world.building:
+            left.append("building")
+        details = f"of {name}, {target['phase']}, is left {left}"
+        self._trace.require(not left or planned["change"] == "skip", "G5 cancel means stopped", details)
+        if not self._calm(it) or not planned["routed"]:
+            return
+        serving = target.get("serving") or ""
+        routed = self._world.routes.get(service, ("", ()))[0]
+        if serving:
+            truth = routed == serving and serves(self._world, service)
+            self._trace.require(
+                truth, "the error names what serves", f"{name} says {serving}, it is {routed}"
+            )
+        if planned["change"] in _SWAPS:
+            held = routed == planned["replaces"] and serves(self._world, service)
+            details = (
+                f"{name} {target['phase']}: {planned['replaces']} does not serve, the route says {routed}"
+            )
+            self._trace.require(held, "G10 last-good safety", details)
+
+    # -- after every effect
+
+    def effect(self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
+        """A server begins to change the world, or has changed it."""
+        steps = _EFFECTS.get(name)
+        if steps is None:
+            return
+        service = _service_of(name, arguments)
+        shown = names_service(self._world, service)
+        if not done:
+            self._trace.note(who, f"{name} {shown}")
+            if not who.endswith("keeper"):
+                written = records.open_step(self._store.look, service, steps, self.owners.get(who, ""))
+                guarantee = (
+                    "an old fence never changes the world" if self.stale(who) else "G14 written down first"
+                )
+                self._trace.require(written, guarantee, f"{who}: {name} of {shown} is no step that has begun")
+        else:
+            self._last_good(service, f"{who} {name}")
+
+    def _last_good(self, service: str, what: str) -> None:
+        before, after = self._serving.get(service, False), serves(self._world, service)
+        self._serving[service] = after
+        if not before or after or (self.world_fault >= 0 and self._now() - self.world_fault < 1):
+            return
+        for it in self._known.deployments.values():
+            planned = it.services().get(service)
+            expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
+            if expected and not it.ended and it.owner:
+                return
+        if service in self._world.routes:
+            name = names_service(self._world, service)
+            self._trace.require(False, "G10 last-good safety", f"{name} stopped serving by {what}")
+
+    def disturb_world(self) -> None:
+        """Something happens to what runs; it may stop serving."""
+        self.world_fault = self._now()
+        self._serving.clear()
+
+    # -- as time passes
+
+    def tick(self) -> None:
+        """Deadlines of what goes on, and of what waits."""
+        for it in self._known.deployments.values():
+            if not it.ended:
+                self._bounded(it)
+        for head, since in self._head_since.values():
+            waited = self._now() - max(since, self.disturbed)
+            it = self._known.deployments[head]
+            self._trace.require(
+                it.owner or waited < _CLAIM_SECONDS,
+                "G3 queue liveness",
+                f"deployment {it.place} waits {waited:.0f} s",
+            )
+
+    @property
+    def open(self) -> list[DeploymentRow]:
+        return [it for it in self._known.deployments.values() if not it.ended]
+
+    def at_rest(self) -> None:
+        """Nothing is under way: what runs is exactly what is recorded, and routes lead there."""
+        applied = records.applied(self._store.look)
+        should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
+        runs = {key for key, r in self._world.running.items() if not r.stopped}
+        self._trace.require(
+            runs == should, "what runs is what is recorded", f"{_short(runs)} {_short(should)}"
+        )
+        for service, it in applied.items():
+            if it["routed"] and it.get("should_run", True):
+                routed = self._world.routes.get(service, ("", ()))[0]
+                right = routed == it["revision_key"] and answers(self._world, service)
+                self._trace.require(
+                    right, "G17 routes are what is recorded", names_service(self._world, service)
+                )
+
+
+def _short(keys: set[str]) -> list[str]:
+    return sorted(key[-8:] for key in keys)
+
+
+def _service_of(name: str, arguments: tuple[Any, ...]) -> str:
+    first = arguments[0]
+    if name == "stop":
+        return str(first).rpartition(".")[0]
+    return str(first if isinstance(first, str) else first.service_id)

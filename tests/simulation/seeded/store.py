@@ -1,0 +1,89 @@
+"""The database of a run: real SQLite on a fresh copy, whose commits are slow, fail or go unanswered."""
+
+import asyncio
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from refloat.domain.errors import StorageLost
+from refloat.store.schema import migrate
+from refloat.store.sqlite import SqliteDatabase
+from tests.simulation.seeded.trace import Trace
+
+_MEMORY = Path("/dev/shm")
+
+
+@cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="refloat-sim-", dir=_MEMORY if _MEMORY.is_dir() else None))
+
+
+@cache
+def _migrated() -> Path:
+    path = _folder() / "empty.db"
+    migrate(path)
+    return path
+
+
+def remove_folder() -> None:
+    """At the end of all runs."""
+    shutil.rmtree(_folder(), ignore_errors=True)
+    _folder.cache_clear()
+    _migrated.cache_clear()
+
+
+class Faults:
+    """How commits go. `rate` 0: always well and at once."""
+
+    def __init__(self, random: random.Random, rate: float, trace: Trace) -> None:
+        self.rate = rate
+        self.last = 0.0
+        self._random = random
+        self._trace = trace
+
+    async def commit(
+        self, execute: Callable[[str], object], statement: str, told: Callable[[], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        fault = self._random.random() if self.rate else 1.0
+        if fault < self.rate:
+            self.last = loop.time()
+            await asyncio.sleep(self._random.choice((0.05, 0.5, 3.0)))
+        if fault < self.rate * 0.3:
+            self._trace.note("store", "refuses a commit")
+            raise sqlite3.OperationalError("database or disk is full")
+        execute(statement)
+        told()
+        if fault < self.rate * 0.5:
+            self._trace.note("store", "commits and does not say so")
+            raise StorageLost("the connection to the database broke")
+
+
+class RunStore:
+    """One run's database file and the connection that the checks look through."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._path = _folder() / "run.db"
+        self.forget()
+        shutil.copyfile(_migrated(), self._path)
+        self.told: Callable[[], None] = lambda: None
+        self._faults = faults
+        self.database = SqliteDatabase(self._path, self._commit)
+        self.look = sqlite3.connect(self._path, isolation_level=None)
+        self.look.row_factory = sqlite3.Row
+
+    async def _commit(self, execute: Callable[[str], object], statement: str) -> None:
+        await self._faults.commit(execute, statement, lambda: self.told())
+
+    def forget(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        await self.database.close()
+        self.look.close()
+        self.forget()

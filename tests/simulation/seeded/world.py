@@ -1,0 +1,36 @@
+"""Questions to the simulated world, asked beside the product."""
+
+from refloat.simulated.world import World
+
+
+def serves(world: World, service: str) -> bool:
+    """Whether the route leads to something that runs."""
+    key, endpoints = world.routes.get(service, ("", ()))
+    running = world.running.get(key)
+    return bool(endpoints and running and not running.stopped and running.boot != "exit")
+
+
+def answers(world: World, service: str) -> bool:
+    """Whether a request through the route is answered below 500."""
+    key, _ = world.routes.get(service, ("", ()))
+    return serves(world, service) and world.running[key].script.word("answer") not in ("none", "error")
+
+
+def left_of(world: World, key: str) -> list[str]:
+    """What runs of one revision, or of a whole service when the key ends with a dot."""
+
+    def meant(other: str) -> bool:
+        return other.startswith(key) if key.endswith(".") else other == key or other.startswith(f"{key}.")
+
+    running = [k for k, r in world.running.items() if meant(k) and not r.stopped]
+    return [f"running {k[-6:]}" for k in running] + [
+        f"executing {k[-12:]}" for k in world.executing if meant(k)
+    ]
+
+
+def names_service(world: World, service: str) -> str:
+    """Its name when it was ever started, else the end of its id."""
+    for running in world.running.values():
+        if running.revision.service_id == service:
+            return running.revision.name
+    return service[-4:] or "-"

@@ -1,0 +1,175 @@
+"""Defects that seeds found, each as the smallest story that shows it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refloat.domain.errors import StorageFull, StorageLost
+from refloat.domain.ids import after, uuid7
+from refloat.execution.reconciler import Reconciler
+from refloat.store.database import Transaction
+from tests.simulation.control_plane import ControlPlane, shown_states
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class GoesBack:
+    """A wall clock that somebody sets back by an hour at every look."""
+
+    def __init__(self) -> None:
+        self._hours = 0
+
+    def now(self) -> datetime:
+        self._hours += 1
+        return NOON - timedelta(hours=self._hours)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def test_requests_keep_their_order_when_the_wall_clock_goes_back(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, clock=GoesBack())
+    await plane.start()
+    environment = await plane.environment()
+    await plane.application(environment, "api", "build_seconds=0.05")
+    asked = []
+    for _ in range(3):
+        body = await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+        asked.append(body["deployment_request_id"])
+        shown = await plane.call("GET", f"/environment/{environment}/status")
+        assert shown["deployment_request_id"] == asked[-1]
+    assert asked == sorted(set(asked))
+    await plane.ended(environment)
+    history = (await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2"))["results"]
+    numbers = [it["identifier"]["execution_id"].rpartition("-")[2] for it in history]
+    assert numbers == ["3", "2", "1"]
+    await plane.close()
+
+
+def test_an_id_that_would_sort_before_an_earlier_one_is_moved_behind_it() -> None:
+    first, second = uuid7(NOON, b"\xff" * 10), uuid7(NOON, b"\x00" * 10)
+    assert second < first < after(first, second) < uuid7(NOON + timedelta(seconds=1), b"\x00" * 10)
+    assert after(second, first) == first
+
+
+class Unreliable:
+    """The database, some of whose commits fail: before they are stored, or after and untold."""
+
+    def __init__(self, database: Any, error: Exception, *, stored: bool) -> None:
+        self._database = database
+        self._error = error
+        self._stored = stored
+        self.commits = 0
+        self.fail_at = 0
+        self.read = database.read
+        self.snapshot = database.snapshot
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        self.commits += 1
+        fails = self.commits == self.fail_at
+        async with self._database.transaction() as tx:
+            yield tx
+            if fails and not self._stored:
+                raise self._error
+        if fails:
+            raise self._error
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+async def _rolled(
+    plane: ControlPlane, fail_at: int, error: Exception, *, stored: bool
+) -> tuple[set[str], int]:
+    """States after a first deployment whose worker meets one failing commit, and how many it made."""
+    environment = await plane.environment()
+    await plane.application(environment, "api", "release=ok")
+    database = Unreliable(plane.database, error, stored=stored)
+    database.fail_at = fail_at
+    whole, plane.database = plane.database, database  # type: ignore[assignment]
+    await plane.start()
+    found = await plane.roll(environment)
+    await plane.stop()
+    plane.database = whole
+    return shown_states(found), database.commits
+
+
+@pytest.mark.parametrize(
+    ("error", "stored"), [(StorageFull("no space"), False), (StorageLost("broken off"), True)]
+)
+async def test_one_commit_that_fails_anywhere_does_not_change_the_outcome(
+    error: Exception, stored: bool, tmp_path: Path
+) -> None:
+    plane = ControlPlane(tmp_path)
+    await plane.start()
+    await plane.stop()
+    states, commits = await _rolled(plane, 0, error, stored=stored)
+    assert states == {"DEPLOYED"} and commits > 10
+    await plane.call("DELETE", f"/environment/{await _only(plane)}")
+    for number in range(1, commits + 1, commits // 4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        other = ControlPlane(folder)
+        await other.start()
+        await other.stop()
+        assert (await _rolled(other, number, error, stored=stored))[0] == {"DEPLOYED"}
+        await other.close()
+    await plane.close()
+
+
+async def _only(plane: ControlPlane) -> str:
+    path = f"/project/{await plane.project()}/environment"
+    return str((await plane.call("GET", path))["results"][0]["id"])
+
+
+async def test_stopping_a_service_also_ends_what_an_earlier_deployment_could_not_end(
+    plane: ControlPlane,
+) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "stop=fail,ok")
+    await plane.roll(environment)
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    await plane.roll(environment)
+    assert not plane.world.running[f"{service}.1"].stopped
+    assert shown_states(await plane.roll(environment, "stop")) == {"STOPPED"}
+    assert all(running.stopped for running in plane.world.running.values())
+
+
+async def test_what_no_deployment_could_end_is_ended_when_the_environment_is_at_rest(
+    plane: ControlPlane,
+) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "stop=fail,ok")
+    await plane.roll(environment)
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    await plane.roll(environment)
+    keeper = asyncio.create_task(Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms).run())
+
+    async def ended() -> bool:
+        return plane.world.running[f"{service}.1"].stopped
+
+    await plane.eventually(ended)
+    assert not plane.world.running[f"{service}.2"].stopped
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def test_builds_that_a_failure_interrupts_together_are_all_canceled(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "bad", "build=fail&build_seconds=0.05")
+    for number in range(5):
+        await plane.application(environment, f"good{number}", "build_seconds=30")
+    found = await plane.roll(environment)
+    assert shown_states(found) == {"BUILD_ERROR", "CANCELED"}
+    assert "internal error" not in str(
+        await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    )
