@@ -44,6 +44,13 @@ def test_the_web_process_or_the_only_one_serves(text: str, web: str) -> None:
     assert parse_procfile(text).web == web
 
 
+def test_a_process_that_is_not_run_is_named_with_what_would_run_it() -> None:
+    recipe = seen({"Procfile": "web: serve\nworker: python work.py\nclock: tick\nrelease: migrate"})
+    assert [warning.split("`")[1] for warning in recipe.warnings] == ["worker", "clock"]
+    assert "second application" in recipe.warnings[0]
+    assert recipe.warnings[0].endswith("entrypoint: python work.py")
+
+
 @pytest.mark.parametrize("text", ["", "release: x", "worker: a\nclock: b", "web a", "web:"])
 def test_a_procfile_without_a_process_to_serve_is_refused(text: str) -> None:
     with pytest.raises(BuildFailed, match="Procfile"):
@@ -160,7 +167,6 @@ def test_static_files_are_served_when_there_is_nothing_to_run() -> None:
         ({"README.md": ""}, "nothing to run: none of Procfile, manage.py"),
         ({"requirements.txt": ""}, "nothing to run: Python dependencies were found"),
         ({"Dockerfile": ""}, "without Docker.*dockerfile_path to null"),
-        ({"Procfile": "web: node x", "package.json": '{"dependencies": {"a": "1"}}'}, "Node.js"),
         ({"main.py": "", "pyproject.toml": "nonsense"}, "pyproject.toml cannot be read"),
     ],
 )

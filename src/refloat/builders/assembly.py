@@ -7,15 +7,14 @@ from pathlib import Path
 import msgspec
 
 from refloat.builders import native, poetry, static_server
-from refloat.builders.commands import run_build_command
 from refloat.builders.compiling import compile_sources
 from refloat.builders.detect import Install, Recipe, detect
-from refloat.builders.environment import build_environment, script, share_uv_config
-from refloat.builders.releases import Release, Releases, content_key
+from refloat.builders.node_assembly import NodeAssembly, NodeBuilt, built_site
+from refloat.builders.releases import Release, content_key, identities
 from refloat.builders.tools import Interpreter, Tools
+from refloat.builders.workplace import Workplace
 from refloat.domain.errors import BuildFailed
-from refloat.domain.revision import Artifact, Level, LogSink
-from refloat.supervisor.base import Supervisor
+from refloat.domain.revision import Artifact, Level
 
 TEXT_LIMIT = 32 * 1024**2
 """Bytes of a file that decides how to build; larger ones are refused."""
@@ -24,21 +23,13 @@ TEXT_LIMIT = 32 * 1024**2
 class Assembly:
     """Builds the release `key`, whose files lie in its `app` folder and still belong to the server."""
 
-    def __init__(
-        self, releases: Releases, key: str, tools: Tools, supervisor: Supervisor, id: str, log: LogSink
-    ) -> None:
-        self._releases = releases
+    def __init__(self, place: Workplace, key: str, tools: Tools) -> None:
+        self._place = place
         self._key = key
         self._tools = tools
-        self._supervisor = supervisor
-        self._id = id
-        self._log = log
-        self._uid = releases.uid
-        self._folder = releases.release(key)
-        self._app = self._folder / "app"
-        self._place = releases.workplace()
-        share_uv_config(self._place)
-        self._environment = build_environment(self._place)
+        self._releases = place.releases
+        self._app = place.app
+        self._log = place.log
 
     async def make(self, files: tuple[str, ...], commit: str, *, serves: bool) -> Artifact:
         """Detect, install, compile, record. Without `serves` no command has to be found."""
@@ -46,32 +37,63 @@ class Assembly:
         declared = native.declared(recipe, files, self._read)
         for reason in recipe.reasons:
             self._log(Level.INFO, f"Detected {reason}")
+        for warning in recipe.warnings:
+            self._log(Level.WARNING, warning)
+        node = self._node_assembly(recipe)
         self._releases.hand_over(self._app)
-        if recipe.static:
-            release = await self._static()
-        elif recipe.python:
-            release = await self._python(recipe, declared, commit, files)
-        else:
-            web, before, _ = native.commands(recipe, ())
-            artifact = self._artifact(web, before, native.runtime(None, None))
-            release = Release(artifact=artifact)
+        built = await node.make() if node else None
+        release = await self._release(recipe, declared, commit, files, built)
+        if built:
+            programs = identities((built.node.path,))
+            release = msgspec.structs.replace(release, node_deps=built.deps, built_for=programs)
         if release.artifact.web:
             self._log(Level.INFO, f"Will run {release.artifact.web[-1]}")
         self._releases.finish(self._key, release)
         return release.artifact
 
-    async def _static(self) -> Release:
-        python = await self._tools.interpreter(self._uid, "", self._environment)
-        server = self._folder / "static_server.py"
+    async def _release(
+        self,
+        recipe: Recipe,
+        declared: native.Declared,
+        commit: str,
+        files: tuple[str, ...],
+        built: NodeBuilt | None,
+    ) -> Release:
+        if recipe.static or recipe.site:
+            return await self._static(built_site(self._app) if recipe.site else self._app)
+        folders = built.folders if built else ()
+        if recipe.python:
+            return await self._python(recipe, declared, commit, files, folders)
+        web, before, reason = native.commands(recipe, ())
+        if not recipe.procfile:
+            self._log(Level.INFO, f"Chose {reason}")
+        return Release(artifact=self._artifact(web, before, native.runtime(None, None, folders)))
+
+    def _node_assembly(self, recipe: Recipe) -> NodeAssembly | None:
+        """What builds for Node.js; the files it reads are read before they are handed over."""
+        if recipe.node is None:
+            return None
+        lock = self._read(recipe.node.lock) if recipe.node.lock else ""
+        return NodeAssembly(self._place, recipe.node, lock, self._read(".npmrc"), site=recipe.site)
+
+    async def _static(self, folder: Path) -> Release:
+        python = await self._tools.interpreter(self._place.uid, "", self._place.environment)
+        server = self._place.folder / "static_server.py"
         shutil.copyfile(static_server.__file__, server)
         server.chmod(0o644)
-        web = (python.path, "-I", "-S", str(server), str(self._app))
+        web = (python.path, "-I", "-S", str(server), str(folder))
         return Release(artifact=self._artifact(web, (), native.runtime(None, None)), needs=(python.path,))
 
     async def _python(
-        self, recipe: Recipe, declared: native.Declared, commit: str, files: tuple[str, ...]
+        self,
+        recipe: Recipe,
+        declared: native.Declared,
+        commit: str,
+        files: tuple[str, ...],
+        folders: tuple[str, ...],
     ) -> Release:
-        python = await self._tools.interpreter(self._uid, recipe.interpreter, self._environment)
+        wanted = recipe.interpreter
+        python = await self._tools.interpreter(self._place.uid, wanted, self._place.environment)
         self._log(Level.INFO, f"Using Python {python.version} ({python.path})")
         key, venv = await self._dependencies(recipe, declared, python, commit)
         site = await self._package(venv) if recipe.package else None
@@ -80,8 +102,8 @@ class Assembly:
         if not recipe.procfile:
             self._log(Level.INFO, f"Chose {reason}")
         if any(path.endswith(".py") for path in files):
-            await compile_sources(python.path, self._app, self._uid)
-        artifact = self._artifact(web, before, native.runtime(venv, site))
+            await compile_sources(python.path, self._app, self._place.uid)
+        artifact = self._artifact(web, before, native.runtime(venv, site, folders))
         return Release(artifact=artifact, deps=key, needs=(python.path, str(venv / "bin" / "python")))
 
     async def _dependencies(
@@ -101,29 +123,18 @@ class Assembly:
             pins.write_text(poetry.pinned(declared.texts["poetry.lock"]))
             pins.chmod(0o644)
         started = time.monotonic()
-        uv = await self._tools.uv(self._uid)
-        await self._run(script(*native.install_commands(recipe, uv, python, venv)))
+        uv = await self._tools.uv(self._place.uid)
+        await self._place.run(*native.install_commands(recipe, uv, python, venv))
         (folder / "ready").touch()
         self._log(Level.INFO, f"Installed dependencies in {time.monotonic() - started:.1f} s")
         return key, venv
 
     async def _package(self, venv: Path) -> Path:
         """Install the repository itself, which is a distribution, for this release only."""
-        site = self._releases.owned(self._folder / "site")
+        site = self._releases.owned(self._place.folder / "site")
         self._log(Level.INFO, "Installing the project itself")
-        await self._run(script(native.package_command(await self._tools.uv(self._uid), venv, site)))
+        await self._place.run(native.package_command(await self._tools.uv(self._place.uid), venv, site))
         return site
-
-    async def _run(self, argv: tuple[str, ...]) -> None:
-        await run_build_command(
-            self._supervisor,
-            self._id,
-            argv,
-            cwd=self._app,
-            environment=self._environment,
-            uid=self._uid,
-            log=self._log,
-        )
 
     def _artifact(
         self, web: tuple[str, ...], before: tuple[str, ...], environment: dict[str, str]

@@ -1,6 +1,6 @@
 """How a repository is built and run, decided from its file names and a few of its texts. Pure.
 
-The order is: Procfile, Python, static files. Each decision carries its reason, which the build log
+The order is: Procfile, Python, Node.js, static files. Each decision carries its reason, which the build log
 shows, and each refusal names what was looked for and what to add.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from refloat.builders.node_project import NodeProject, read_node
 from refloat.builders.procfile import Procfile, parse_procfile
 from refloat.domain.errors import BuildFailed
 
@@ -35,7 +36,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do. `static` serves files; `python` asks for an interpreter and `install`.
+    """What to do. `static` serves files; `python` asks for an interpreter and `install`; `node` for npm, and
+    `site` serves the files that its build leaves.
 
     `interpreter` is a version or specifier for it, "" when any will do. `package` says that the
     repository is itself a distribution to install. Without a Procfile the first of `candidates` whose
@@ -43,8 +45,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     procfile: Procfile | None = None
     static: bool = False
+    site: bool = False
+    node: NodeProject | None = None
     python: bool = False
     install: Install = Install.NOTHING
     interpreter: str = ""
@@ -64,15 +69,21 @@ def detect(files: Collection[str], read: Reader, *, serves: bool = True) -> Reci
     With `serves` False the service brings its own command, so that files alone are enough.
     """
     top = {path for path in files if "/" not in path}
-    recipe = _python(files, top, read)
+    recipe = _with_node(_python(files, top, read), files, read, led="Procfile" in top or not serves)
     if "Procfile" in top:
-        _refuse_node(top, read)
         procfile = parse_procfile(read("Procfile"))
-        return msgspec.structs.replace(recipe, procfile=procfile, reasons=_told(procfile) + recipe.reasons)
+        return msgspec.structs.replace(
+            recipe,
+            procfile=procfile,
+            reasons=_told(procfile) + recipe.reasons,
+            warnings=_left_out(procfile) + recipe.warnings,
+        )
     if not serves:
         return msgspec.structs.replace(recipe, serves=False, candidates=())
     if recipe.candidates:
         return recipe
+    if recipe.node and recipe.node.builds:
+        return msgspec.structs.replace(recipe, site=True)
     if "index.html" in top:
         return Recipe(static=True, reasons=("static files: there is an index.html and nothing to run",))
     raise _nothing_to_run(top, recipe)
@@ -95,9 +106,36 @@ def _told(procfile: Procfile) -> tuple[str, ...]:
     reasons = [f"Procfile: running its `{procfile.process}` process"]
     if procfile.release:
         reasons.append("Procfile: its `release` command runs before each new version starts")
-    if procfile.ignored:
-        reasons.append(f"Procfile: leaving out {', '.join(procfile.ignored)} (one service runs one process)")
     return tuple(reasons)
+
+
+def _left_out(procfile: Procfile) -> tuple[str, ...]:
+    """What of a Procfile does not run, and how it would."""
+    return tuple(
+        f"Procfile: `{name}` is not run, one application runs one process; to run it, add a second"
+        f" application of this repository with the entrypoint: {command}"
+        for name, command in procfile.ignored.items()
+    )
+
+
+def _with_node(recipe: Recipe, files: Collection[str], read: Reader, *, led: bool) -> Recipe:
+    """The recipe with what package.json adds. `led`: the command comes from elsewhere.
+
+    Python that is only a few scripts gives way to a package.json; Python with dependencies, or a
+    manage.py, keeps its command, and Node.js installs and builds for it.
+    """
+    node = read_node(files, read)
+    if node is None:
+        return recipe
+    added = msgspec.structs.replace(
+        recipe, node=node, reasons=(*recipe.reasons, node.reason), warnings=node.warnings
+    )
+    if led or (recipe.candidates and (recipe.install or "manage.py" in files)):
+        return added if led or node.installs or node.steps else recipe
+    candidate = Candidate(node.command, "", "what package.json starts")
+    if not recipe.install:
+        added = Recipe(node=node, reasons=(node.reason,), warnings=node.warnings)
+    return msgspec.structs.replace(added, candidates=(candidate,) if node.command else ())
 
 
 def _python(files: Collection[str], top: set[str], read: Reader) -> Recipe:
@@ -188,15 +226,6 @@ def _scripts(top: set[str]) -> tuple[Candidate, ...]:
     return tuple(Candidate(f"python {name}", "", f"running {name} itself") for name in names)
 
 
-def _refuse_node(top: set[str], read: Reader) -> None:
-    """A clear word at build time instead of a missing module at run time."""
-    if "package.json" in top and re.search(r'"dependencies"\s*:\s*\{\s*"', read("package.json")):
-        raise BuildFailed(
-            "this cluster does not install Node.js dependencies (package.json has some)",
-            hint="commit a bundle without dependencies, or deploy to a cluster with Docker",
-        )
-
-
 def _toml(read: Reader, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(read(name))
@@ -211,8 +240,11 @@ def _nothing_to_run(top: set[str], recipe: Recipe) -> BuildFailed:
             f"this cluster runs without Docker, and {dockerfiles[0]} is all there is to build from",
             hint="add a Procfile (and set dockerfile_path to null), or deploy to a cluster with Docker",
         )
-    looked = "Procfile, manage.py with a wsgi.py, main.py, app.py, index.html"
-    known = "Python dependencies were found, but " if recipe.python else ""
+    looked = (
+        "Procfile, manage.py with a wsgi.py, main.py, app.py, package.json with a start script, index.html"
+    )
+    found = ["Python"] * recipe.python + ["Node.js"] * bool(recipe.node)
+    known = f"{' and '.join(found)} dependencies were found, but " if found else ""
     return BuildFailed(
         f"nothing to run: {known}none of {looked} is at the root path",
         hint="add a Procfile with a line like `web: python server.py`, or set root_path to the right folder",

@@ -7,6 +7,7 @@ holds for uv too, which reads neither.
 
 import configparser
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ PASSED = (
     "UV_INDEX_STRATEGY", "UV_INSECURE_HOST", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "UV_OFFLINE",
     "UV_HTTP_TIMEOUT",
     "UV_EXCLUDE_NEWER", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_BUILDS",
+    "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
 """Names passed on when set. Credentials inside an index URL are the operator's choice to share."""
 _AS_UV = {
@@ -33,6 +35,8 @@ _AS_UV = {
     "PIP_DEFAULT_TIMEOUT": ("UV_HTTP_TIMEOUT", " ", ("UV_HTTP_TIMEOUT",)),
     "PIP_NO_INDEX": ("UV_NO_INDEX", " ", ("UV_NO_INDEX",)),
 }
+_REGISTRY = ("NPM_CONFIG_REGISTRY", "npm_config_registry")
+_NPM_LINE = re.compile(r"\s*(?:(?:@[\w.~-]+:)?registry|cafile|strict-ssl|(?:https-)?proxy|noproxy)\s*=[^$]*$")
 
 
 def pip_config_files(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
@@ -58,6 +62,20 @@ def share_uv_config(place: Path, environ: Mapping[str, str] = os.environ) -> Non
         copy.chmod(0o644)
 
 
+def share_npm_config(place: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Where a build finds the operator's registry: lines of npm's user configuration that say how to
+    reach one, never a token. A folder that builds cannot write to."""
+    path = Path(environ.get("NPM_CONFIG_USERCONFIG") or Path(environ.get("HOME") or "/") / ".npmrc")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    lines += [f"registry={environ[name]}" for name in _REGISTRY if environ.get(name)][:1]
+    copy = place / "npmrc"
+    copy.write_text("".join(f"{line}\n" for line in lines if _NPM_LINE.match(line)))
+    copy.chmod(0o644)
+
+
 def build_environment(
     place: Path, environ: Mapping[str, str] = os.environ, configs: tuple[Path, ...] | None = None
 ) -> dict[str, str]:
@@ -80,6 +98,10 @@ def build_environment(
         "UV_PYTHON_PREFERENCE": "only-system",
         "UV_NO_PROGRESS": "1",
         "UV_COMPILE_BYTECODE": "1",
+        "NPM_CONFIG_USERCONFIG": str(place / "npmrc"),
+        "NPM_CONFIG_CACHE": str(place / "cache" / "npm"),
+        "NPM_CONFIG_UPDATE_NOTIFIER": "false",
+        "NPM_CONFIG_PROGRESS": "false",
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
         "GIT_TERMINAL_PROMPT": "0",

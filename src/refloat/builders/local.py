@@ -19,6 +19,7 @@ from refloat.builders.commands import end_leftovers
 from refloat.builders.releases import Releases, content_key, remove
 from refloat.builders.source import FULL_ID, SIZE_LIMIT, Sources
 from refloat.builders.tools import Tools
+from refloat.builders.workplace import Workplace
 from refloat.domain.errors import BuildFailed
 from refloat.domain.revision import Artifact, Level, LogSink
 from refloat.domain.services import Commit, GitSource
@@ -108,8 +109,8 @@ class LocalBuilder:
         try:
             files = await self._write(request, commit, folder / "app", log)
             id = f"build.{request.service_id}.{key[:12]}"
-            assembly = Assembly(releases, key, self._tools, self._supervisor, id, log)
-            artifact = await assembly.make(files, commit, serves=request.serves)
+            place = Workplace(releases, key, self._supervisor, id, log)
+            artifact = await Assembly(place, key, self._tools).make(files, commit, serves=request.serves)
         except BaseException:
             await to_the_end(asyncio.to_thread(remove, folder))
             raise

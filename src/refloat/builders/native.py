@@ -13,10 +13,11 @@ import msgspec
 
 from refloat.builders.detect import Install, Reader, Recipe, choose
 from refloat.builders.environment import SYSTEM_PATH
+from refloat.builders.node_project import direct
 from refloat.builders.procfile import shell
 from refloat.builders.tools import Interpreter
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raised when the same inputs would give another result."""
 
 PINS = "requirements.txt"
@@ -70,21 +71,23 @@ def package_command(uv: str, venv: Path, site: Path) -> Command:
     return (uv, "pip", "install", "--python", python, "--no-deps", "--target", str(site), ".")
 
 
-def runtime(venv: Path | None, site: Path | None) -> dict[str, str]:
-    """What the processes of a release find in their environment."""
-    if venv is None:
-        return {"PATH": SYSTEM_PATH}
-    folders = [str(site / "bin")] if site else []
-    path = ":".join([*folders, str(venv / "bin"), SYSTEM_PATH])
-    own = {"PATH": path, "VIRTUAL_ENV": str(venv), "PYTHONUNBUFFERED": "1"}
+def runtime(venv: Path | None, site: Path | None, node: Collection[str] = ()) -> dict[str, str]:
+    """What the processes of a release find in their environment. `node`: folders of its programs."""
+    folders = [str(folder / "bin") for folder in (site, venv) if folder]
+    own = {"PATH": ":".join([*folders, *node, SYSTEM_PATH])}
+    if node:
+        own["NODE_ENV"] = "production"
+    if venv:
+        own |= {"VIRTUAL_ENV": str(venv), "PYTHONUNBUFFERED": "1"}
     return own | ({"PYTHONPATH": str(site)} if site else {})
 
 
 def commands(recipe: Recipe, installed: Collection[str]) -> tuple[Command, Command, str]:
     """Argv of the serving process and of the release command, and why this one."""
     if recipe.procfile:
+        scripts = recipe.node.scripts if recipe.node else {}
         release = shell(recipe.procfile.release) if recipe.procfile.release else ()
-        return shell(recipe.procfile.web), release, "from the Procfile"
+        return shell(direct(recipe.procfile.web, scripts)), release, "from the Procfile"
     if not recipe.serves:
         return (), (), "the service's own entrypoint"
     chosen = choose(recipe, installed)

@@ -15,12 +15,12 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 class Procfile(msgspec.Struct, frozen=True):
-    """The process to serve with, the command to run before it, and what was left out."""
+    """The process to serve with, the command to run before it, and what was left out (by name)."""
 
     process: str
     web: str
     release: str = ""
-    ignored: tuple[str, ...] = ()
+    ignored: dict[str, str] = {}
 
 
 def parse_procfile(text: str) -> Procfile:
@@ -39,7 +39,7 @@ def parse_procfile(text: str) -> Procfile:
     if process not in processes:
         there = ", ".join(processes) or "none"
         raise BuildFailed(f"the Procfile has no `web` process (it has {there})", hint="add `web: <command>`")
-    ignored = tuple(name for name in processes if name != process)
+    ignored = {name: command for name, command in processes.items() if name != process}
     return Procfile(process, processes[process], release, ignored)
 
 

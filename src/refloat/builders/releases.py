@@ -23,11 +23,14 @@ KEPT = 5
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a finished release: the key of its dependencies, the paths it cannot run without."""
+    """The record of a finished release: the keys of its dependencies, the paths it cannot run without, and
+    the programs it was built for: once one of these is another, the release is built again."""
 
     artifact: Artifact
     deps: str = ""
+    node_deps: str = ""
     needs: tuple[str, ...] = ()
+    built_for: dict[str, int] = {}
 
 
 def content_key(*parts: object) -> str:
@@ -64,7 +67,10 @@ class Releases:
             found = msgspec.json.decode(record.read_bytes(), type=Release)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        if not all(Path(path).exists() for path in found.needs):
+        if (
+            not all(Path(path).exists() for path in found.needs)
+            or identities(found.built_for) != found.built_for
+        ):
             return None
         os.utime(record)
         return found
@@ -111,7 +117,7 @@ class Releases:
         for key in doomed:
             remove(self.release(key))
         used = [self.find_quietly(path.parent.name) for path in records]
-        wanted = {release.deps for release in used if release}
+        wanted = {key for release in used if release for key in (release.deps, release.node_deps)}
         stale = [path for path in self.folder.glob("deps/*") if path.name not in wanted]
         for path in stale:
             remove(path)
@@ -138,6 +144,11 @@ class Releases:
             if place.is_relative_to(root) and place != root:
                 keys.add(place.relative_to(root).parts[0])
         return keys
+
+
+def identities(paths: Collection[str]) -> dict[str, int]:
+    """What tells each program from another at the same path; those that are gone are left out."""
+    return {path: Path(path).stat().st_mtime_ns for path in paths if Path(path).exists()}
 
 
 def remove(folder: Path) -> None:

@@ -63,19 +63,17 @@ class Tools:
         uv = await self.uv(uid)
         variables = {**environment, "PATH": interpreter_path()}
         argv = (uv, "python", "find", "--no-project", "--no-config", "--", wanted)
-        code, output = await asyncio.to_thread(_run_as, uid, argv, variables)
+        code, output = await asyncio.to_thread(run_as, uid, argv, variables)
         if code:
             return None
         tell = "import sys; print(sys.executable); print(*sys.version_info[:3], sep='.')"
-        code, told = await asyncio.to_thread(
-            _run_as, uid, (output.strip(), "-I", "-S", "-c", tell), variables
-        )
+        code, told = await asyncio.to_thread(run_as, uid, (output.strip(), "-I", "-S", "-c", tell), variables)
         return Interpreter(*told.splitlines()[:2]) if code == 0 else None
 
     async def _none(self, uid: int | None, wanted: str, environment: Mapping[str, str]) -> BuildFailed:
         variables = {**environment, "PATH": interpreter_path()}
         argv = (await self.uv(uid), "python", "list", "--only-installed", "--no-config")
-        _, output = await asyncio.to_thread(_run_as, uid, argv, variables)
+        _, output = await asyncio.to_thread(run_as, uid, argv, variables)
         names = dict.fromkeys(line.split()[0] for line in output.splitlines() if line.strip())
         there = ", ".join(names) or "none that this user can run"
         return BuildFailed(
@@ -88,7 +86,7 @@ class Tools:
             own = find_uv_bin()
         except FileNotFoundError as error:
             raise Unavailable("uv is not installed beside this server", hint="pip install uv") from error
-        if _run_as(uid, (own, "--version"), {})[0] == 0:
+        if run_as(uid, (own, "--version"), {})[0] == 0:
             return own
         copy = self._folder / f"uv-{Path(own).stat().st_size}"
         if not copy.exists():
@@ -97,7 +95,7 @@ class Tools:
             shutil.copyfile(own, copy.with_suffix(".new"))
             copy.with_suffix(".new").chmod(0o755)
             copy.with_suffix(".new").rename(copy)
-        if _run_as(uid, (str(copy), "--version"), {})[0] == 0:
+        if run_as(uid, (str(copy), "--version"), {})[0] == 0:
             return str(copy)
         raise Unavailable(f"the user {uid} of a service cannot run {copy}", hint="move the node directory")
 
@@ -122,7 +120,7 @@ def _like_ours() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _run_as(uid: int | None, argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str]:
+def run_as(uid: int | None, argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str]:
     """Exit code and output of a short command of ours (never of a repository), as the service's user."""
     try:
         done = subprocess.run(
