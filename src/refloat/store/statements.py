@@ -1,0 +1,177 @@
+"""The statements of deployments, targets, journal and events; compiled once, bound by `store.deployments`."""
+
+from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from refloat.domain.progress import TERMINAL
+from refloat.store.database import Query
+from refloat.store.tables import applied, deployment, event, step, target
+
+d = deployment.c
+_HEAD = [d[name] for name in deployment.c.keys() if name not in ("plan", "snapshot")]  # noqa: SIM118
+
+INSERT = Query(insert(deployment))
+BY_ID = Query(select(*_HEAD).where(d.id == bindparam("id")))
+LATEST = Query(
+    select(*_HEAD).where(d.environment_id == bindparam("environment_id")).order_by(d.id.desc()).limit(1)
+)
+LATEST_CLAIMED = Query(
+    select(*_HEAD)
+    .where(d.environment_id == bindparam("environment_id"), d.number.is_not(None))
+    .order_by(d.id.desc())
+    .limit(1)
+)
+BY_NUMBER = Query(
+    select(*_HEAD).where(d.environment_id == bindparam("environment_id"), d.number == bindparam("number"))
+)
+OPEN = Query(
+    select(*_HEAD).where(d.environment_id == bindparam("environment_id"), d.ended == 0).order_by(d.id)
+)
+HISTORY = Query(
+    select(*_HEAD)
+    .where(d.environment_id == bindparam("environment_id"), d.id < bindparam("before"))
+    .order_by(d.id.desc())
+    .limit(bindparam("size"))
+)
+CLAIMABLE = Query(
+    select(func.min(d.id).label("id"))
+    .where(d.ended == 0)
+    .group_by(d.environment_id)
+    .having(func.max(d.owner).is_(None))
+    .order_by(func.min(d.id))
+)
+RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
+NEXT_NUMBER = Query(
+    select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
+        d.environment_id == bindparam("environment_id")
+    )
+)
+CLAIM = Query(
+    update(deployment)
+    .where(d.id == bindparam("key"), d.ended == 0, d.owner.is_(None))
+    .values(
+        owner=bindparam("new_owner"),
+        fence=d.fence + 1,
+        number=bindparam("new_number"),
+        plan=bindparam("new_plan"),
+        plan_hash=bindparam("new_hash"),
+        snapshot=bindparam("new_snapshot"),
+        phase=bindparam("new_phase"),
+        started_at=bindparam("now"),
+    )
+)
+TAKE_OVER = Query(
+    update(deployment)
+    .where(d.id == bindparam("key"), d.ended == 0, d.fence == bindparam("seen"))
+    .values(owner=bindparam("new_owner"), fence=d.fence + 1)
+)
+SET_PHASE = Query(
+    update(deployment)
+    .where(d.id == bindparam("key"))
+    .values(
+        phase=bindparam("new_phase"),
+        ended=bindparam("new_ended"),
+        reason=bindparam("new_reason"),
+        finished_at=bindparam("now"),
+    )
+)
+SET_REQUEST = Query(
+    update(deployment).where(d.id == bindparam("key")).values(request=bindparam("new_request"))
+)
+REQUEST_CANCEL = Query(update(deployment).where(d.id == bindparam("key")).values(cancel_requested=1))
+OWNED = Query(
+    select(d.cancel_requested).where(
+        d.id == bindparam("id"), d.owner == bindparam("owner"), d.fence == bindparam("fence"), d.ended == 0
+    )
+)
+CLAIMED = Query(select(d.plan, d.snapshot).where(d.id == bindparam("id")))
+ENVIRONMENTS = Query(select(d.environment_id).distinct())
+
+_put_target = upsert(target)
+PUT_TARGET = Query(
+    _put_target.on_conflict_do_update(
+        index_elements=["deployment_id", "service_id"],
+        set_={"phase": _put_target.excluded.phase, "document": _put_target.excluded.document},
+    )
+)
+TARGETS = Query(
+    select(target.c.document)
+    .where(target.c.deployment_id == bindparam("deployment_id"))
+    .order_by(target.c.stage_position, target.c.service_id)
+)
+ONE_TARGET = Query(
+    select(target.c.document).where(
+        target.c.deployment_id == bindparam("deployment_id"), target.c.service_id == bindparam("service_id")
+    )
+)
+TARGET_HISTORY = Query(
+    select(target.c.document)
+    .where(target.c.service_id == bindparam("service_id"))
+    .order_by(target.c.deployment_id.desc())
+    .limit(bindparam("size"))
+)
+OPEN_COUNT = Query(
+    select(func.count().label("number")).where(
+        target.c.service_id == bindparam("service_id"), *[target.c.phase != str(p) for p in sorted(TERMINAL)]
+    )
+)
+
+_begin_step = upsert(step)
+BEGIN_STEP = Query(
+    _begin_step.on_conflict_do_update(
+        index_elements=["deployment_id", "service_id", "name"],
+        set_={
+            "attempt": step.c.attempt + 1,
+            "fence": _begin_step.excluded.fence,
+            "outcome": None,
+            "started_at": _begin_step.excluded.started_at,
+            "finished_at": None,
+        },
+    )
+)
+END_STEP = Query(
+    update(step)
+    .where(
+        and_(
+            step.c.deployment_id == bindparam("key"),
+            step.c.service_id == bindparam("service"),
+            step.c.name == bindparam("step_name"),
+        )
+    )
+    .values(outcome=bindparam("new_outcome"), output=bindparam("new_output"), finished_at=bindparam("now"))
+)
+STEPS = Query(
+    select(step)
+    .where(step.c.deployment_id == bindparam("deployment_id"))
+    .order_by(step.c.started_at, step.c.ordinal)
+)
+
+PUT_EVENT = Query(insert(event).values({c.name: bindparam(c.name) for c in event.c if c.name != "sequence"}))
+EVENTS_AFTER = Query(
+    select(event)
+    .where(event.c.environment_id == bindparam("environment_id"), event.c.sequence > bindparam("after"))
+    .order_by(event.c.sequence)
+    .limit(bindparam("size"))
+)
+EVENTS_OF_DEPLOYMENT_AFTER = Query(
+    select(event)
+    .where(event.c.deployment_id == bindparam("deployment_id"), event.c.sequence > bindparam("after"))
+    .order_by(event.c.sequence)
+    .limit(bindparam("size"))
+)
+LAST_EVENTS = Query(
+    select(event)
+    .where(event.c.deployment_id == bindparam("deployment_id"))
+    .order_by(event.c.sequence.desc())
+    .limit(bindparam("size"))
+)
+
+_put_applied = upsert(applied)
+PUT_APPLIED = Query(
+    _put_applied.on_conflict_do_update(
+        index_elements=["service_id"], set_={"document": _put_applied.excluded.document}
+    )
+)
+DROP_APPLIED = Query(applied.delete().where(applied.c.service_id == bindparam("key")))
+APPLIED = Query(select(applied).where(applied.c.environment_id == bindparam("environment_id")))
+ALL_APPLIED = Query(select(applied).order_by(applied.c.environment_id))
