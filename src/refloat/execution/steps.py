@@ -16,10 +16,11 @@ from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import job_deadline, run_job, run_release
 from refloat.execution.journal import Effect, Journal, Output
+from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES, ready_deadline
 from refloat.execution.logs import StepLog
 from refloat.execution.outputs import JobOutput, store_outputs, stored_outputs
 from refloat.execution.platform import Platform
-from refloat.execution.readiness import BOOT_SECONDS, ReadinessWait, verify_route
+from refloat.execution.readiness import ReadinessWait, verify_route
 from refloat.execution.revisions import event_of, needs_command, revision_of
 from refloat.execution.snapshot import ServiceSnapshot
 from refloat.planning.plan import Change, ServicePlan, StepName
@@ -29,32 +30,9 @@ from refloat.store import resources
 from refloat.store.database import Reader, Transaction
 from refloat.store.sealing import Sealer
 
-BUILD_SECONDS = 1800.0
 _ARTIFACT = "artifact"
 _ENDPOINTS = "endpoints"
 _MARK = "mark"
-
-_DEADLINES = {
-    StepName.BUILD: BUILD_SECONDS + 30,
-    StepName.EXECUTE: 600.0,
-    StepName.PREPARE: 60.0,
-    StepName.SWITCH: 15.0,
-    StepName.VERIFY: 60.0,
-    StepName.WITHDRAW: 15.0,
-    StepName.DESTROY: 60.0,
-    StepName.REVERT: 180.0,
-}
-_PHASES = {
-    StepName.BUILD: Phase.BUILDING,
-    StepName.PREPARE: Phase.RUNNING,
-    StepName.READY: Phase.RUNNING,
-    StepName.SWITCH: Phase.RUNNING,
-    StepName.VERIFY: Phase.RUNNING,
-    StepName.WITHDRAW: Phase.RUNNING,
-    StepName.DRAIN: Phase.RUNNING,
-    StepName.STOP: Phase.RUNNING,
-    StepName.DESTROY: Phase.RUNNING,
-}
 
 
 @dataclass(frozen=True)
@@ -139,7 +117,7 @@ class ServiceSteps:
 
     def _phase(self, name: StepName) -> Phase | None:
         if name is not StepName.EXECUTE:
-            return _PHASES.get(name)
+            return PHASES.get(name)
         if job := self._job:
             runs = self.plan.action is Action.DEPLOY and event_of(job, self.plan.action)
             return Phase.EXECUTING if runs else Phase.RUNNING
@@ -149,16 +127,12 @@ class ServiceSteps:
         if name is StepName.EXECUTE and self._job:
             return job_deadline(self._job)
         if name is StepName.READY:
-            probe = self._revision().readiness
-            if probe is None:
-                return BOOT_SECONDS + 30
-            per_try = probe.timeout_seconds + probe.period_seconds
-            return probe.initial_delay_seconds + per_try * probe.failure_threshold + 30
+            return ready_deadline(self._revision().readiness)
         if name is StepName.DRAIN:
             return self._means.drain_seconds + 15
         if name in (StepName.STOP, StepName.DISCARD):
             return self._grace() + 20
-        return _DEADLINES[name]
+        return DEADLINES[name]
 
     def _completion(self, name: StepName) -> Any:
         """What is written together with the end of the last deciding step."""
