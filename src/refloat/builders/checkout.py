@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from refloat.builders.git import Git
+from refloat.builders.git import Git, TooMuchOutput
 from refloat.builders.remotes import Remote, relative_remote
 from refloat.builders.source import Sources, require_folder
 from refloat.domain.errors import BuildFailed
@@ -75,16 +75,22 @@ class Checkout:
         return tuple(paths)
 
     async def _listed(self, id: str, prefix: str) -> list[Entry]:
-        listed = await self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", id, deadline=300)
+        try:
+            listed = await self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", id, deadline=300)
+        except TooMuchOutput:
+            raise self._too_large() from None
         if listed.code:
             raise BuildFailed("the files of the commit could not be listed", log=(listed.error,))
         entries = [_entry(line, prefix) for line in listed.output.split(b"\0") if line]
         self._left -= sum(entry.size for entry in entries)
         self._files += len(entries)
         if self._left < 0 or self._files > FILES:
-            limit = f"{self._sources.size_limit / 1024**3:.3g} GB in {FILES} files"
-            raise BuildFailed(f"the commit is larger than this server accepts ({limit})")
+            raise self._too_large()
         return entries
+
+    def _too_large(self) -> BuildFailed:
+        limit = f"{self._sources.size_limit / 1024**3:.3g} GB in {FILES} files"
+        return BuildFailed(f"the commit is larger than this server accepts ({limit})")
 
     async def _submodule(self, tree: Tree, entry: Entry) -> tuple[str, ...]:
         """Fetch and write the pinned commit of a submodule."""

@@ -6,6 +6,7 @@ files it left half-written can be removed without a doubt: nobody else is there.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -32,6 +33,7 @@ CONFIG = {
     "core.fsmonitor": "false",
     "advice.detachedHead": "false",
     "fetch.unpackLimit": "1",
+    "core.bigFileThreshold": "16m",  # larger files are streamed, so that one packed small costs no memory
     "http.lowSpeedLimit": "1000",
     "http.lowSpeedTime": "30",
 }
@@ -41,6 +43,9 @@ HELPER = (
 )
 """A credential helper that reads them from git's own environment: neither a file nor an argument."""
 
+OUTPUT = 64 * 1024**2
+"""Bytes that one git command may print: of a listing that is some 200,000 files. A few small objects can
+stand for endlessly many files, so this is bounded while it is read."""
 
 _BOUNDED = 'trap "" XFSZ; ulimit -f "$0" && exec git "$@"'
 """Bounds the files git writes; the signal is ignored so that git itself says why it failed."""
@@ -56,6 +61,10 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         return self.output.decode("utf-8", "replace")
+
+
+class TooMuchOutput(BuildFailed):
+    """A git command printed more than OUTPUT bytes and was ended."""
 
 
 class Git:
@@ -95,7 +104,7 @@ class Git:
         index: Path | None = None,
         stdin: bytes | None = None,
     ) -> Result:
-        """Run git on the cache; raises BuildFailed at the deadline. Only inside `exclusive`."""
+        """Run git on the cache; raises BuildFailed at the deadline or the bound. Only inside `exclusive`."""
         environment = self._environment(index) | (await self._reach(remote) if remote else {})
         argv = ("-c", _BOUNDED, str(self.size_limit // 512), *args)
         process = await asyncio.create_subprocess_exec(
@@ -112,7 +121,7 @@ class Git:
         os.pwrite(self._fd, f"{process.pid} {os.getpid()}".ljust(40).encode(), 0)
         try:
             async with asyncio.timeout(deadline):
-                output, error = await process.communicate(stdin)
+                output, error = await _communicate(process, stdin)
         except TimeoutError:
             where = f" from {remote.shown}" if remote else ""
             raise BuildFailed(f"git {args[0]}{where} did not finish within {deadline:.0f} s") from None
@@ -204,6 +213,35 @@ class Git:
         quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
         text = "[safe]\n" + "".join(f'\tdirectory = "{name}"\n' for name in quoted)
         (self.home / "config").write_text(text)
+
+
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None) -> tuple[bytes, bytes]:
+    """What it prints until it ends; raises TooMuchOutput as soon as that is clear."""
+    assert process.stdout is not None and process.stderr is not None
+    reading = [asyncio.ensure_future(_bounded(pipe)) for pipe in (process.stdout, process.stderr)]
+    try:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                process.stdin.write(stdin or b"")
+                await process.stdin.drain()
+            process.stdin.close()
+        output, error = await asyncio.gather(*reading)
+        await process.wait()
+    finally:
+        for task in reading:
+            task.cancel()
+    return output, error
+
+
+async def _bounded(pipe: asyncio.StreamReader) -> bytes:
+    chunks: list[bytes] = []
+    left = OUTPUT
+    while chunk := await pipe.read(65536):
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            raise TooMuchOutput(f"git printed more than {OUTPUT // 1024**2} MB")
+    return b"".join(chunks)
 
 
 def _as_variables(config: Mapping[str, str]) -> dict[str, str]:
