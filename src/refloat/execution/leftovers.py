@@ -1,4 +1,4 @@
-"""Ends what runs and is not recorded: an old revision that would not stop, a new one that could not be undone.
+"""Ends what runs and is not recorded: an old revision that would not stop, a new one that was not undone.
 
 A deployment only warns when its cleaning up fails; without this, what is left would run for ever.
 """

@@ -113,7 +113,7 @@ class Worker:
             await self._take_over(deployment)
         for deployment in await store.owned(self._database.read, self.owner):
             if deployment.id not in self._runners:  # it could not go on, or it is ours without our knowledge
-                await self._start(deployment)
+                await self._take_over(deployment)  # a write of the former runner may still be on its way
         for deployment_id in list(self._runners):
             ours = await store.find_deployment(self._database.read, deployment_id)
             if ours and ours.cancel_requested:
@@ -124,7 +124,7 @@ class Worker:
     # -- becoming the owner
 
     async def _take_over(self, deployment: Deployment) -> None:
-        """Go on where a dead owner stopped."""
+        """Go on where a dead owner stopped, or a runner of our own."""
         async with self._database.transaction() as tx:
             if not await store.take_over(tx, deployment, self.owner):
                 return
