@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim check lint lock states clean
+.PHONY: help demo test sim mutants check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -35,6 +35,9 @@ lint: $(VENV)/dev.ready ## style, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+mutants: $(VENV)/dev.ready ## put deliberate defects into the product; the simulation must find each
+	@$(BIN)/python -m pytest -m mutant
 
 check: lint test ## what CI runs
 

@@ -203,6 +203,7 @@ DEFECTS: tuple[Defect, ...] = (
 )
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_a_deliberate_defect_is_found(defect: Defect, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
