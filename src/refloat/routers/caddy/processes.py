@@ -18,6 +18,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from refloat.domain.errors import Unavailable
 from refloat.routers.caddy.binary import CaddyBinary
 from refloat.routers.caddy.config import (
@@ -40,6 +42,7 @@ ACCOUNT = 199_999
 
 _START_SECONDS, _ADOPT_SECONDS = 30.0, 40.0
 _POLL_SECONDS = 0.02
+_LOG_LINES = 200
 _STOP_SECONDS = GRACE_SECONDS + SHUTDOWN_DELAY_SECONDS + 5.0
 
 
@@ -114,6 +117,11 @@ class Processes:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
+    def why_uncertified(self, process: str, host: str) -> str:
+        """What its log said last about a certificate for this host that it did not get; "" for nothing."""
+        said = (_decoded(line.text) for line in reversed(self._supervisor.log(IDS[process], _LOG_LINES)))
+        return next((each.error for each in said if each.identifier == host and each.error), "")
+
     async def _until_it_serves(self, layout: Layout, seconds: float, restarts: int | None) -> None:
         """Wait until it listens everywhere and answers; `restarts` None: crashes meanwhile are tolerated."""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -161,6 +169,18 @@ class Processes:
         high = all(int(address.rpartition(":")[2]) >= 1024 for address in addresses)
         reachable = _open_to_all(Path(binary.path)) and _open_to_all(self._edge.root)
         return ACCOUNT if os.geteuid() == 0 and high and reachable else None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    identifier: str = ""
+    error: str = ""
+
+
+def _decoded(line: str) -> _Said:
+    try:
+        return msgspec.json.decode(line, type=_Said)
+    except msgspec.DecodeError:
+        return _Said()
 
 
 def _open_to_all(path: Path) -> bool:
