@@ -262,8 +262,8 @@ class CaddyRouter:
         """Start where nothing of ours runs: every port must be free."""
         for process in IDS:
             await self._processes.stop(process, _REPLACED_SECONDS)
-        check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
-        check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
+        check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
+        check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
         fresh = self._free_ports(stored)
         layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
         layout = layout.grown(self._spare, self._free_ports(layout))
@@ -277,9 +277,9 @@ class CaddyRouter:
         """Let a second process with a new configuration take over; the first is left to finish."""
         had = await self._processes.ports(layout.active)
         if self._http_port not in had:
-            check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
+            check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
         if self._tls and self._tls.port not in had:
-            check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
+            check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
         next_layout = layout.grown(spare or self._spare, self._free_ports(layout))
         next_layout = msgspec.structs.replace(next_layout, active=other(layout.active))
         self._places.apply(next_layout, layout)
