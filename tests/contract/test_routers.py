@@ -28,10 +28,11 @@ from routers_support import (
 
 from refloat.clock import SystemClock
 from refloat.domain.errors import Conflict, Invalid, NotFound, Unavailable
-from refloat.routers.base import Address, Counts, Router
+from refloat.routers.base import Address, Counts, Domain, Router
 from refloat.routers.caddy import CaddyRouter, Tls
 from refloat.routers.caddy.layout import CANARY_HOST
 from refloat.routers.caddy.processes import ACCOUNT
+from refloat.routers.publishing import API, publish
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
 
@@ -124,6 +125,40 @@ async def test_serving_says_what_was_switched_to_last(router: Router, name: str)
         assert (serving.revision_key, serving.endpoints) == (f"{name}.{number}", endpoints)
     await router.switch(name, "", ())
     assert await router.serving(name) is None
+
+
+async def test_domains_are_attached_as_given_and_kept_by_what_does_not_name_them(
+    router: Router, name: str
+) -> None:
+    hosts = (f"{name}.localhost",)
+    await router.reserve(name, hosts)
+    domains = (Domain(name=f"{name}.example.org"), Domain(name=f"{name}.example.com", certificate=False))
+    for _ in range(2):
+        await router.attach(name, domains)
+    await router.switch(name, f"{name}.1", ("127.0.0.1:9",))
+    again = await router.reserve(name, hosts)
+    assert again.hosts == hosts
+    assert [url.partition("://")[2].partition(":")[0] for url in again.domain_urls] == [
+        d.name for d in domains
+    ]
+    await router.reserve(f"{name}-other", ())
+    with pytest.raises(Conflict, match="already belongs to another service"):
+        await router.attach(f"{name}-other", domains[:1])
+    await router.attach(name, domains[1:])
+    await router.attach(f"{name}-other", domains[:1])
+    await router.forget(name)
+    await router.attach(f"{name}-other", domains)
+
+
+async def test_the_api_is_published_moved_and_taken_away_like_a_service(router: Router) -> None:
+    await publish(router, ("api.example.org", "example.org"), "127.0.0.1:8080")
+    await publish(router, ("api.example.net", "example.net"), "127.0.0.1:8081")
+    serving = await router.serving(API)
+    assert serving is not None and serving.endpoints == ("127.0.0.1:8081",)
+    await publish(router, (), "127.0.0.1:8081")
+    assert await router.serving(API) is None
+    await router.reserve("free-again", ("api.example.net",))
+    await router.forget("free-again")
 
 
 async def test_forgetting_twice_is_fine(router: Router, name: str) -> None:

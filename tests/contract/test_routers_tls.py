@@ -21,12 +21,13 @@ from routers_support import (
     make_router,
     pid_of,
     port_of,
+    until,
 )
 from tests.certificates import Authority
 
 from refloat.domain.errors import Conflict, Unavailable
 from refloat.routers.base import Address, Counts, Domain
-from refloat.routers.caddy import CaddyRouter, Tls
+from refloat.routers.caddy import CaddyRouter, Issuer, Tls
 from refloat.routers.caddy.exchange import get
 from refloat.routers.caddy.tls import read_own
 
@@ -230,6 +231,22 @@ async def test_a_question_over_tls_fails_clearly_when_the_certificate_is_not_to_
         answer = await router.ask("one", "/", 5)
         assert (answer.status, answer.endpoint) == (0, "")
         assert "the certificate for one.localhost is not valid" in answer.reason
+
+
+async def test_what_kept_an_authority_from_certifying_is_told(node: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}/directory"
+    tls = Tls(port=free_port(), issuer=Issuer.ACME, directory=nowhere)
+    async with edge(node, tls=tls, certificate_seconds=1.0) as router, Application() as application:
+        await router.reserve("one", ("one.example.org",))
+        await router.switch("one", "one.1", (application.endpoint,))
+
+        async def told() -> bool:
+            answer = await router.ask("one", "/", 5)
+            assert (answer.status, answer.endpoint) == (0, "")
+            assert "no certificate for one.example.org" in answer.reason
+            return nowhere in answer.reason and "connection refused" in answer.reason
+
+        await until(told)
 
 
 async def test_a_taken_https_port_is_named_with_its_setting(node: Path) -> None:

@@ -4,6 +4,7 @@ really asks back. Nothing leaves this machine, and nothing of it is in the way."
 import asyncio
 import fcntl
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from refloat.routers.caddy import find_caddy
+from refloat.routers.caddy.processes import ACCOUNT
+from refloat.supervisor.processes import LocalSupervisor
 from tests.e2e.installation import TOKEN, Installation, Repository, eventually
 
 DOMAIN = "apps.example.org"
@@ -82,6 +85,13 @@ def start_authority(folder: Path) -> tuple["subprocess.Popen[bytes]", Path]:
     return process, root
 
 
+def copied(caddy: Path) -> Path:
+    """Where everybody may run it, whatever the folders above the real one allow."""
+    shutil.copy(find_caddy().path, caddy)
+    caddy.chmod(0o755)
+    return caddy
+
+
 def run(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
 
@@ -114,9 +124,19 @@ def scenario(installation: Public, root: Path, folder: Path) -> None:
     assert json.loads(organizations)["results"][0]["name"] == "default"
     stranger = run("curl", "-sS", "--cacert", str(root), "https://x.example.com")
     assert stranger == "", "a stranger's name gets no certificate, so no answer"
+    assert rights(installation) == (str(ACCOUNT), "0000000000000400"), "it may open low ports, and no more"
     kept = {path.name for path in (installation.node / "edge" / "storage").rglob("*.crt")}
     wanted = {"shop.example.com.crt", f"api.{DOMAIN}.crt", f"{urls[0].removeprefix('https://')}.crt"}
     assert wanted <= kept and not any("x.example.com" in name for name in kept), kept
+
+
+def rights(installation: Public) -> tuple[str, str]:
+    """The user that the edge runs as, and the capabilities it has."""
+    state = asyncio.run(LocalSupervisor(installation.node).state("edge"))
+    assert state is not None
+    lines = Path(f"/proc/{state.pid}/status").read_text().splitlines()
+    found = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return found["Uid"][1], found["CapEff"][0]
 
 
 def public(root: Path, url: str, *options: str) -> str:
@@ -142,6 +162,7 @@ def main(folder: Path) -> None:
         "REFLOAT_ACME_ROOTS": str(root),
         "REFLOAT_ACME_EMAIL": "operator@example.org",
         "REFLOAT_LOCAL_SOURCES": "true",
+        "REFLOAT_CADDY": str(copied(folder / "caddy")),
     }
     installation = Public(folder, **settings)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.certificates import Authority
 
 from refloat.cli import checkup
 from refloat.cli.main import main
@@ -81,6 +82,25 @@ def test_a_port_that_is_taken_is_a_problem_with_a_free_one(
         check = found(environ, name)
     assert check.verdict is checkup.Verdict.PROBLEM and f"{setting}=" in check.hint
     assert environ[setting] in check.said
+
+
+def test_with_tls_the_port_of_https_is_looked_at_too(environ: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        secure = {**environ, "REFLOAT_TLS": "internal", "REFLOAT_HTTPS_PORT": port}
+        plain, https = [it for it in checkup.look(secure) if it.name == "edge"]
+    assert plain.verdict is checkup.Verdict.OK
+    assert https.verdict is checkup.Verdict.PROBLEM and "REFLOAT_HTTPS_PORT=" in https.hint
+
+
+def test_a_certificate_that_is_no_use_is_a_problem(environ: dict[str, str], tmp_path: Path) -> None:
+    certificate, key = Authority("company").issue(tmp_path, "apps.test")
+    own = {**environ, "REFLOAT_TLS_CERT": str(certificate), "REFLOAT_TLS_KEY": str(key)}
+    assert found(own, "certificate").verdict is checkup.Verdict.OK
+    key.write_text("")
+    wrong = found(own, "certificate")
+    assert wrong.verdict is checkup.Verdict.PROBLEM and "REFLOAT_TLS_KEY" in wrong.said and wrong.hint
 
 
 def test_a_data_directory_that_cannot_be_made_is_a_problem(environ: dict[str, str], tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ def test_every_setting_is_documented_and_none_is_invented() -> None:
     assert read == documented
 
 
+def test_the_guides_name_no_setting_that_there_is_not() -> None:
+    read = set(re.findall(r'"(REFLOAT_[A-Z_]+)"', Path(settings.__file__).read_text()))
+    guide = (ROOT / "docs/guides/domain-and-https.md").read_text()
+    assert set(re.findall(r"REFLOAT_[A-Z_]+", guide)) <= read
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,6 +1,7 @@
 """What `refloat doctor` looks at: everything a server of this machine needs, each with its meaning."""
 
 import asyncio
+import datetime
 import os
 import re
 import shutil
@@ -16,9 +17,10 @@ from refloat.cli.background import Found, free_port_near, who_answers
 from refloat.domain.errors import RefloatError
 from refloat.domain.services import DatabaseType
 from refloat.engines.local.servers import Servers
-from refloat.routers.caddy.addresses import public_addresses
+from refloat.routers.caddy.addresses import public_addresses, why_not_public
 from refloat.routers.caddy.binary import find_caddy
 from refloat.routers.caddy.sockets import can_listen, listening
+from refloat.routers.caddy.tls import read_own
 from refloat.settings import SettingError, Settings, check_isolation
 from refloat.supervisor.cgroups import ROOT, Cgroups
 from refloat.supervisor.directories import obstacle
@@ -52,7 +54,8 @@ def look(environ: context.Environ) -> list[Check]:
     """Every check, in the order in which a first deployment needs them. Changes nothing."""
     settings = context.read_settings(environ)
     checks: list[Callable[[Settings], Iterator[Check]]] = [
-        _python, _git, _caddy, _node, _databases, _data, _api_port, _edge_port, _user, _cgroups, _systemd,
+        _python, _git, _caddy, _node, _databases, _data, _api_port, _edge_port, _certificate, _user, _cgroups,
+        _systemd,
     ]  # fmt: skip
     return [found for check in checks for found in check(settings)]
 
@@ -147,12 +150,39 @@ def _free(name: str, host: str, port: int, setting: str) -> Iterator[Check]:
 
 def _edge_port(settings: Settings) -> Iterator[Check]:
     states = asyncio.run(LocalSupervisor(settings.node_dir).states("edge"))
-    for pid in (state.pid for state in states if state.pid):
-        if settings.http_port in listening(pid):
-            yield Check("edge", Verdict.OK, f"runs as process {pid} and serves port {settings.http_port}")
-            return
-    address = public_addresses(settings.domain, settings.http_port)[0]
-    yield from _free("edge", address.rpartition(":")[0] or "0.0.0.0", settings.http_port, "REFLOAT_HTTP_PORT")
+    held = {port: state.pid for state in states if state.pid for port in listening(state.pid)}
+    wanted = {"REFLOAT_HTTP_PORT": settings.http_port}
+    if settings.tls != "off":
+        wanted["REFLOAT_HTTPS_PORT"] = settings.https_port
+    for setting, port in wanted.items():
+        if port in held:
+            yield Check("edge", Verdict.OK, f"runs as process {held[port]} and serves port {port}")
+        else:
+            yield _edge_could_have(settings, port, setting)
+
+
+def _edge_could_have(settings: Settings, port: int, setting: str) -> Check:
+    host = public_addresses(settings.domain, port)[0].rpartition(":")[0] or "0.0.0.0"
+    try:
+        caddy = find_caddy(settings.caddy or None).path
+    except RefloatError:  # it is a problem of its own
+        caddy = "caddy"
+    why, remedy = why_not_public(host, port, caddy)
+    if why:
+        hint = f"{remedy}, or set {setting}={free_port_near(max(port, 8000))}"
+        return Check("edge", Verdict.PROBLEM, f"port {port} cannot be had: {why}", hint)
+    return Check("edge", Verdict.OK, f"does not run; its port {port} is free")
+
+
+def _certificate(settings: Settings) -> Iterator[Check]:
+    if not settings.tls_cert:
+        return
+    try:
+        read_own(settings.tls_cert, settings.tls_key, datetime.datetime.now(datetime.UTC))
+    except RefloatError as error:
+        yield Check("certificate", Verdict.PROBLEM, error.message, error.hint)
+    else:
+        yield Check("certificate", Verdict.OK, f"{settings.tls_cert}, with its key")
 
 
 def _user(settings: Settings) -> Iterator[Check]:

@@ -1,5 +1,6 @@
 """Where the edge listens, and what may be a host: decided before Caddy is started, so that it can start."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import msgspec
 
 from refloat.domain.errors import Invalid, Unavailable
 from refloat.routers.caddy.layout import CANARY, CANARY_HOST, Entry, Layout, Slot
-from refloat.routers.caddy.sockets import can_listen
+from refloat.routers.caddy.sockets import FORBIDDEN, TAKEN, can_listen, is_listened_on
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
@@ -23,19 +24,40 @@ def public_addresses(domain: str, port: int) -> tuple[str, ...]:
     return (f"127.0.0.1:{port}", *([f"[::1]:{port}"] if has_ipv6 else []))
 
 
-def check_public(listen: Iterable[str], setting: str) -> None:
-    """Raises Unavailable, naming the setting, when one of the addresses is not to be had.
+def check_public(listen: Iterable[str], setting: str, caddy: str) -> None:
+    """Raises Unavailable, naming the setting, when `caddy` cannot have one of the addresses.
 
     Caddy itself would not notice another program of the same user that shares its port.
     """
     for address in listen:
         host, _, port = address.rpartition(":")
-        why = can_listen(host.strip("[]") or "0.0.0.0", int(port))
+        why, remedy = why_not_public(host.strip("[]") or "0.0.0.0", int(port), caddy)
         if why:
             raise Unavailable(
                 f"the edge cannot listen on port {port} of {host or 'this machine'}: {why}",
-                hint=f"stop what listens there, or set {setting} to a free port",
+                hint=f"{remedy}, or set {setting} to another port",
             )
+
+
+def why_not_public(host: str, port: int, caddy: str) -> tuple[str, str]:
+    """Why this Caddy cannot listen there, and what helps; two "" when it can.
+
+    A port that we may not have ourselves is one that it may have by a right of its own.
+    """
+    why = can_listen(host, port)
+    if why == FORBIDDEN and not _has_rights(caddy):
+        return f"{why}, ports below 1024 need a right", f"`setcap cap_net_bind_service=+ep {caddy}` as root"
+    if why == FORBIDDEN:
+        why = TAKEN if is_listened_on(port) else ""
+    return why, "stop what listens there" if why else ""
+
+
+def _has_rights(program: str) -> bool:
+    """Whether the file was given capabilities."""
+    try:
+        return bool(os.getxattr(program, "security.capability"))
+    except OSError:
+        return False
 
 
 def checked_host(host: str) -> str:

@@ -45,7 +45,8 @@ class CaddyRouter:
     process has to take over with a larger configuration. `hold_seconds` is how long a request to an
     endpoint that refuses connections is held and tried again; 0 answers 502 at once. `caddy` is the
     value of REFLOAT_CADDY. `log_megabytes` is the size at which the access log is rotated; five are kept.
-    With `tls` the public port is the one it names, and `http_port` leads there.
+    With `tls` the public port is the one it names, and `http_port` leads there; `certificate_seconds` is
+    how long a question waits for a certificate that has to be made.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class CaddyRouter:
         caddy: str | None = None,
         log_megabytes: int = 16,
         tls: Tls | None = None,
+        certificate_seconds: float = 30.0,
     ) -> None:
         root = node_dir.absolute() / "edge"
         self._http_port = http_port
         self._tls = tls
+        self._certificate_seconds = certificate_seconds
         self._spare = max(1, spare_slots)
         self._caddy = caddy
         self._edge = Edge(
@@ -211,7 +214,11 @@ class CaddyRouter:
             secure = self._trust.of(host)
         except OSError as error:
             return Reply(reason=f"the root of the edge's own issuer cannot be read: {error.strerror}")
-        return await get(self._tls.port, path, self._asking(host), timeout, secure)
+        headers, patience = self._asking(host), self._certificate_seconds
+        reply = await get(self._tls.port, path, headers, timeout, secure, patience)
+        if reply.uncertified and (why := self._processes.why_uncertified(self._current.active, host)):
+            return msgspec.structs.replace(reply, reason=f"{reply.reason}: {why}")
+        return reply
 
     def _asking(self, host: str) -> dict[str, str]:
         return {"Host": host, ASK_HEADER: self._edge.secret}
@@ -255,8 +262,8 @@ class CaddyRouter:
         """Start where nothing of ours runs: every port must be free."""
         for process in IDS:
             await self._processes.stop(process, _REPLACED_SECONDS)
-        check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
-        check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
+        check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
+        check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
         fresh = self._free_ports(stored)
         layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
         layout = layout.grown(self._spare, self._free_ports(layout))
@@ -270,9 +277,9 @@ class CaddyRouter:
         """Let a second process with a new configuration take over; the first is left to finish."""
         had = await self._processes.ports(layout.active)
         if self._http_port not in had:
-            check_public(self._edge.listen, "REFLOAT_HTTP_PORT")
+            check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
         if self._tls and self._tls.port not in had:
-            check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT")
+            check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
         next_layout = layout.grown(spare or self._spare, self._free_ports(layout))
         next_layout = msgspec.structs.replace(next_layout, active=other(layout.active))
         self._places.apply(next_layout, layout)

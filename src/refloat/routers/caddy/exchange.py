@@ -10,16 +10,16 @@ import msgspec
 
 _HEAD_LIMIT = 65536
 _BODY_LIMIT, _BODY_SECONDS = 1024 * 1024, 1.0
-_HANDSHAKE_SECONDS = 40.0
-"""How long a certificate may take that is only made because we ask."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Status and headers (names in lower case). Status 0: none came, `reason` says why."""
+    """Status and headers (names in lower case). Status 0: none came, `reason` says why; `uncertified`:
+    because there was no certificate for the name."""
 
     status: int = 0
     headers: dict[str, str] = {}
     reason: str = ""
+    uncertified: bool = False
 
 
 async def get(
@@ -28,12 +28,14 @@ async def get(
     headers: Mapping[str, str],
     timeout: float,
     secure: ssl.SSLContext | None = None,
+    certificate_seconds: float = 30.0,
 ) -> Reply:
     """GET from 127.0.0.1, over TLS with the name of the `Host` header if there is a context. Never raises
-    for what the other side does; the body is read and thrown away."""
+    for what the other side does; the body is read and thrown away. A certificate that is only made because
+    we ask has time of its own."""
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(_HANDSHAKE_SECONDS if secure else timeout):
+        async with asyncio.timeout(certificate_seconds if secure else timeout):
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1",
                 port,
@@ -48,12 +50,14 @@ async def get(
         return reply
     except TimeoutError:
         if secure and writer is None:
-            return Reply(reason=f"no certificate for {headers['Host']} within {_HANDSHAKE_SECONDS:g} s")
+            late = f"there was no certificate for {headers['Host']} within {certificate_seconds:g} s"
+            return Reply(reason=late, uncertified=True)
         return Reply(reason=f"no answer within {timeout:g} s")
     except ssl.SSLCertVerificationError as error:
         return Reply(reason=f"the certificate for {headers['Host']} is not valid: {error.verify_message}")
     except ssl.SSLError as error:
-        return Reply(reason=f"the edge has no certificate for {headers['Host']} ({error.reason})")
+        none = f"the edge has no certificate for {headers['Host']} ({error.reason})"
+        return Reply(reason=none, uncertified=True)
     except ConnectionRefusedError:
         return Reply(reason=f"nothing listens on port {port}")
     except (OSError, asyncio.IncompleteReadError):

@@ -8,15 +8,19 @@ What this moment costs: WebSockets still open after that minute are closed, and 
 that was idle during the whole second is closed under its client. A further takeover within the minute
 cuts what the first process had left.
 
-As root and with a port from 1024 on, Caddy runs under a numeric account of its own, if that account can
-reach the binary and the node directory; otherwise under ours.
+As root Caddy runs under a numeric account of its own, if that account can reach the binary and the node
+directory; otherwise under ours. With a port below 1024 it needs `setpriv` (util-linux) to be left that one
+right.
 """
 
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from refloat.domain.errors import Unavailable
 from refloat.routers.caddy.binary import CaddyBinary
@@ -40,6 +44,8 @@ ACCOUNT = 199_999
 
 _START_SECONDS, _ADOPT_SECONDS = 30.0, 40.0
 _POLL_SECONDS = 0.02
+_LOG_LINES = 200
+_SETPRIV = shutil.which("setpriv")
 _STOP_SECONDS = GRACE_SECONDS + SHUTDOWN_DELAY_SECONDS + 5.0
 
 
@@ -114,6 +120,11 @@ class Processes:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
+    def why_uncertified(self, process: str, host: str) -> str:
+        """What its log said last about a certificate for this host that it did not get; "" for nothing."""
+        said = (_decoded(line.text) for line in reversed(self._supervisor.log(IDS[process], _LOG_LINES)))
+        return next((each.error for each in said if each.identifier == host and each.error), "")
+
     async def _until_it_serves(self, layout: Layout, seconds: float, restarts: int | None) -> None:
         """Wait until it listens everywhere and answers; `restarts` None: crashes meanwhile are tolerated."""
         deadline = asyncio.get_running_loop().time() + seconds
@@ -139,9 +150,12 @@ class Processes:
     def _spec(self, layout: Layout, binary: CaddyBinary, config: Path, uid: int | None) -> Spec:
         home = str(config.parent / "home")
         names = ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+        argv: tuple[str, ...] = (binary.path, "run", "--config", str(config))
+        if uid is not None and self._has_low_port and _SETPRIV:
+            argv, uid = (_SETPRIV, *_as_account(uid), *argv), None
         return Spec(
             id=IDS[layout.active],
-            argv=(binary.path, "run", "--config", str(config)),
+            argv=argv,
             cwd=str(config.parent),
             environment=dict.fromkeys(names, home),
             restart=Restart.ALWAYS,
@@ -157,10 +171,32 @@ class Processes:
         return {"config": digest(config), "caddy": binary.version, "uid": str(self._uid(binary))}
 
     def _uid(self, binary: CaddyBinary) -> int | None:
-        addresses = (*self._edge.listen, *self._edge.tls_listen)
-        high = all(int(address.rpartition(":")[2]) >= 1024 for address in addresses)
+        possible = not self._has_low_port or _SETPRIV is not None
         reachable = _open_to_all(Path(binary.path)) and _open_to_all(self._edge.root)
-        return ACCOUNT if os.geteuid() == 0 and high and reachable else None
+        return ACCOUNT if os.geteuid() == 0 and possible and reachable else None
+
+    @property
+    def _has_low_port(self) -> bool:
+        addresses = (*self._edge.listen, *self._edge.tls_listen)
+        return any(int(address.rpartition(":")[2]) < 1024 for address in addresses)
+
+
+def _as_account(uid: int) -> tuple[str, ...]:
+    """What has setpriv drop every right of root's except that to low ports."""
+    rights = [f"--{kind}=-all,+net_bind_service" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    return (f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *rights, "--no-new-privs")
+
+
+class _Said(msgspec.Struct, frozen=True):
+    identifier: str = ""
+    error: str = ""
+
+
+def _decoded(line: str) -> _Said:
+    try:
+        return msgspec.json.decode(line, type=_Said)
+    except msgspec.DecodeError:
+        return _Said()
 
 
 def _open_to_all(path: Path) -> bool:

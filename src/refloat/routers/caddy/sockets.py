@@ -7,6 +7,7 @@ nothing proves nothing: draining asks for two in a row.
 import asyncio
 import errno
 import ipaddress
+import os
 import random
 import re
 import socket
@@ -21,6 +22,7 @@ SETTLE_SECONDS = 0.05
 is refused once the endpoint is gone, is held, and reads the new one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
 _LOWEST_PORT = 20000
+TAKEN, FORBIDDEN = "another process listens there", os.strerror(errno.EACCES)
 _SOCKET = re.compile(r"^socket:\[(\d+)\]$")
 
 
@@ -72,8 +74,13 @@ def can_listen(host: str, port: int) -> str:
         try:
             probe.bind((host, port))
         except OSError as error:
-            return "another process listens there" if error.errno == errno.EADDRINUSE else str(error.strerror)
+            return TAKEN if error.errno == errno.EADDRINUSE else str(error.strerror)
     return ""
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether anybody listens on this port, at whichever address."""
+    return any(each.local_port == port for each in connections((LISTENING,)))
 
 
 def free_ports(taken: Iterable[int]) -> Iterator[int]:
