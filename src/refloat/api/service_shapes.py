@@ -6,6 +6,7 @@ import msgspec
 
 from refloat.api.shapes import Body, base, given
 from refloat.api.statuses import timestamp
+from refloat.builders.remotes import without_credentials
 from refloat.domain.resources import ContainerRegistry
 from refloat.domain.services import (
     Application,
@@ -172,7 +173,7 @@ def _check(check: Body | None) -> Body | None:
 def _git(it: Service, source: GitSource) -> Body:
     owner, name = _owner_and_name(source.url)
     return {
-        "url": source.url,
+        "url": without_credentials(source.url),
         "owner": owner,
         "name": name,
         "root_path": source.root_path,

@@ -16,6 +16,8 @@ from refloat.domain.errors import BuildFailed
 
 REMOTE_SCHEMES = ("https", "ssh")
 LOCAL_SCHEMES = ("http", "git", "file")
+HIDDEN = "***"
+"""What stands where credentials were."""
 _SCP = re.compile(r"(?P<user>[\w.][\w.-]*@)?(?P<host>[\w.][\w.-]*|\[[0-9a-fA-F:.]+\]):(?P<path>[^-].*)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
 _TOKEN_PARAMETER = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
@@ -45,7 +47,13 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
 
 def redact(text: str) -> str:
     """The text without credentials: user and password of URLs, token parameters."""
-    return _TOKEN_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
+    return _TOKEN_PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
+
+
+def without_credentials(url: str) -> str:
+    """The address as it may be shown to whoever reads a service's configuration. The user name of an ssh
+    address is no secret, and clients need it back as they wrote it."""
+    return url if re.match(r"ssh://[^/@:\s]+@", url) else redact(url)
 
 
 def parse_remote(url: str, *, local_sources: bool) -> Remote:

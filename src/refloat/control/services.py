@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from refloat.builders.remotes import HIDDEN, redact, without_credentials
 from refloat.control import stages
 from refloat.control.context import Context
 from refloat.control.organizations import checked_name
@@ -193,13 +194,13 @@ _CONVERTED: dict[str, Convert] = {
     "name": lambda _, __, given: {"name": checked_name(given)},
     "auto_deploy": lambda _, __, given: {"auto_deploy": given is not False},
     "healthchecks": lambda _, __, given: {"healthchecks": given.healthchecks()},
-    "git_repository": lambda _, __, given: {"git": _git("git_repository", given)},
+    "git_repository": lambda _, current, given: {"git": _git("git_repository", current, given)},
     "entrypoint": lambda _, __, given: {"entrypoint": given or None},
     "arguments": lambda _, __, given: {"arguments": tuple(given or ())},
     "ports": lambda context, current, given: {"ports": _ports(context, current, given or ())},
     "storage": lambda context, current, given: _storage_of(context, current, given),
     "instance_type": lambda _, __, given: _no_instance_type(given),
-    "source": lambda _, __, given: _source(given),
+    "source": lambda _, current, given: _source(current, given),
     "schedule": lambda _, __, given: _schedule(given),
 }
 
@@ -223,7 +224,7 @@ def _image_of(current: Service | None, given: Mapping[str, Any]) -> Fields:
     return {"image": Image(**{**known, **fields})} if fields else {}
 
 
-def _source(given: Any) -> Fields:
+def _source(current: Service | None, given: Any) -> Fields:
     if given.image and given.docker:
         raise Invalid("source: exactly one of image and docker is expected")
     if given.image:
@@ -234,7 +235,7 @@ def _source(given: Any) -> Fields:
         raise Invalid("source.docker.dockerfile_raw: put the Dockerfile into the repository")
     return {
         "image": None,
-        "git": _git("source.docker.git_repository", given.docker.git_repository),
+        "git": _git("source.docker.git_repository", current, given.docker.git_repository),
         "dockerfile_path": given.docker.dockerfile_path,
     }
 
@@ -261,11 +262,11 @@ def _command(given: CommandInput | None) -> Command | None:
     return Command(entrypoint=given.entrypoint or None, arguments=tuple(given.arguments or ()))
 
 
-def _git(field: str, body: GitInput) -> GitSource:
+def _git(field: str, current: Service | None, body: GitInput) -> GitSource:
     """The source as it was written, because clients compare what they read with what they sent."""
-    url, branch, root = body.url.strip(), body.branch, body.root_path or "/"
+    url, branch, root = _address(field, current, body.url.strip()), body.branch, body.root_path or "/"
     if not url.isprintable() or not url or url.startswith("-"):
-        raise Invalid(f"{field}.url: {body.url!r} is not a repository address")
+        raise Invalid(f"{field}.url: {redact(url)!r} is not a repository address")
     if branch is not None and (not branch.strip() or branch.startswith("-") or not branch.isprintable()):
         raise Invalid(f"{field}.branch: {branch!r} is not a branch name")
     if ".." in root.split("/") or not root.isprintable():
@@ -277,6 +278,18 @@ def _git(field: str, body: GitInput) -> GitSource:
         provider=body.provider,
         git_token_id=body.git_token_id,
     )
+
+
+def _address(field: str, current: Service | None, url: str) -> str:
+    """An address that was read without its credentials and is sent back keeps them."""
+    kept = current.git.url if current and current.git else ""
+    if url == without_credentials(kept):
+        return kept
+    if HIDDEN in url:
+        raise Invalid(
+            f"{field}.url: {url!r} has its credentials left out", hint="give the address with credentials"
+        )
+    return url
 
 
 def _ports(context: Context, current: Service | None, bodies: Sequence[PortInput]) -> tuple[Port, ...]:

@@ -3,6 +3,7 @@
 import hashlib
 
 from refloat.builders.base import BuildRequest
+from refloat.builders.remotes import redact
 from refloat.clock import Clock
 from refloat.domain.errors import BuildFailed
 from refloat.domain.revision import Artifact, Level, LogSink
@@ -24,7 +25,7 @@ class SimulatedBuilder:
         script = self._world.behaves(service_id, of_url(source.url))
         if script.word("resolve", self._world.turn(service_id, "resolve")) == "fail":
             raise BuildFailed(
-                f"branch {source.branch or 'main'} of {source.url} cannot be read: scripted to fail"
+                f"branch {source.branch or 'main'} of {redact(source.url)} cannot be read: scripted to fail"
             )
         identifier = commit_id or _hash(f"{source.url} {source.branch}")
         return Commit(
