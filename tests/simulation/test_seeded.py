@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests.simulation.seeded.loop import Nondeterministic, Stuck, VirtualClock, VirtualLoop
 from tests.simulation.seeded.run import run
 
+_TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
+SAMPLE, CHUNK = 120, 30
 _DIGEST = "from tests.simulation.seeded.run import run; print(run({seed}).digest)"
 
 
@@ -53,3 +56,19 @@ def test_threads_and_sockets_are_errors_and_a_wait_for_nothing_is_found() -> Non
     with pytest.raises(Stuck):
         loop.run_until_complete(asyncio.Event().wait())
     loop.close()
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("first", range(0, SAMPLE, CHUNK))
+def test_every_guarantee_holds_in_a_sample_of_seeds(first: int) -> None:
+    """`make sim` plays more of them, and replays one with its trace."""
+    for seed in range(first, first + CHUNK):
+        result = run(seed)
+        assert not result.broken, f"make sim SEED={seed}: {result.broken}"
+
+
+def test_the_page_of_guarantees_names_tests_that_exist() -> None:
+    root = Path(__file__).parents[2]
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs/concepts/guarantees.md").read_text()))
+    found = {name for path in root.glob("tests/**/*.py") for name in _TEST.findall(path.read_text())}
+    assert named and named <= found, named - found
