@@ -189,8 +189,7 @@ class Journal:
     async def _advance(
         self, tx: Transaction, service_id: str, phase: Phase, reason: str = "", serving: str = ""
     ) -> None:
-        stored = await store.find_target(tx, self.deployment.id, service_id)  # a cancel may have moved it
-        target = stored or self._targets[service_id]
+        target = await self._stored(tx, service_id)
         if target.phase is phase and not reason:
             return
         self._targets[service_id] = await move_target(
@@ -204,10 +203,15 @@ class Journal:
             if service_id in (None, target.service_id):
                 self._targets[target.service_id] = target
 
-    async def amend(self, tx: Transaction, target: Target) -> None:
+    async def amend(self, tx: Transaction, service_id: str, **facts: Any) -> None:
         """Store facts about a target that are not progress."""
+        target = msgspec.structs.replace(await self._stored(tx, service_id), **facts)
         await store.put_target(tx, target)
-        self._targets[target.service_id] = target
+        self._targets[service_id] = target
+
+    async def _stored(self, tx: Transaction, service_id: str) -> Target:
+        """The target as it is now: a cancel may have moved it since we read it."""
+        return await store.find_target(tx, self.deployment.id, service_id) or self._targets[service_id]
 
     async def complete(self, tx: Transaction, service_id: str) -> None:
         """The target is done; part of a transaction of its last step."""

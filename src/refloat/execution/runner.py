@@ -49,6 +49,7 @@ class Runner:
         self._fields = dict(snapshot.fields)
         self._active: list[asyncio.Task[None]] = []
         self._tails: list[asyncio.Task[None]] = []
+        self._cleaning: set[asyncio.Task[None]] = set()
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
 
@@ -62,8 +63,12 @@ class Runner:
         if self._canceled:
             return
         self._canceled = True
-        for task in self._active:
-            if task is not asyncio.current_task():
+        self._interrupt(self._active)
+
+    def _interrupt(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """All but this one, and those that clean up: cut off, they would be cleaned up after twice."""
+        for task in tasks:
+            if task is not asyncio.current_task() and task not in self._cleaning:
                 task.cancel()
 
     async def run(self) -> None:
@@ -141,10 +146,7 @@ class Runner:
                 service = await resources.get_service(tx, service_id)
                 if service.commit is None:
                     await resources.replace_resource(tx, msgspec.structs.replace(service, commit=commit))
-            target = msgspec.structs.replace(
-                self._journal.target(service_id), commit_id=commit.id, commit_message=commit.message
-            )
-            await self._journal.amend(tx, target)
+            await self._journal.amend(tx, service_id, commit_id=commit.id, commit_message=commit.message)
 
     # -- stages
 
@@ -196,8 +198,7 @@ class Runner:
                     if not (self._canceled and task.cancelled()):  # canceled before its first step
                         task.result()
                 if stop_at_failure and self._failed():
-                    for task in pending:
-                        task.cancel()
+                    self._interrupt(pending)
         finally:
             self._active = [task for task in self._active if task not in tasks]
             for task in pending:
@@ -244,15 +245,21 @@ class Runner:
                     await self._journal.advance(steps.service_id, Phase.DONE)
         except CancelRequested:
             self.cancel()
-            await asyncio.shield(self._give_up(steps))
+            await self._clean_up(self._give_up(steps))
         except asyncio.CancelledError:
             if not self._canceled and not self._failed():
                 raise  # the server shuts down: the next owner goes on
-            await asyncio.shield(self._give_up(steps))
+            await self._clean_up(self._give_up(steps))
         except (Fenced, *STORAGE):
             raise
         except RefloatError as error:
-            await self._fail(steps, error)
+            await self._clean_up(self._fail(steps, error))
+
+    async def _clean_up(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cleaning.add(task)
+        await asyncio.shield(work)
 
     async def _give_up(self, steps: ServiceSteps) -> None:
         await self._journal.refresh(steps.service_id)

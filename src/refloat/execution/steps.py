@@ -397,6 +397,5 @@ class ServiceSteps:
             await resources.delete_tree(tx, self.service_id)
 
     async def _count_swap(self, tx: Transaction, output: Output) -> None:
-        target = self._means.journal.target(self.service_id)
         swap = msgspec.convert(output["swap"], Swap)
-        await self._means.journal.amend(tx, msgspec.structs.replace(target, swap=swap))
+        await self._means.journal.amend(tx, self.service_id, swap=swap)

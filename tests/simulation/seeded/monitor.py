@@ -89,7 +89,7 @@ class Monitor:
         for (deployment, service), target in now.targets.items():
             self._target(before.targets.get((deployment, service)), now, now.deployments[deployment], target)
         for key, step in now.steps.items():
-            self._step(key, before.steps.get(key), step)
+            self._step(key, before.steps.get(key), step, now.deployments[key[0]].fence)
         self._queues(now)
         self._known = now
 
@@ -118,6 +118,18 @@ class Monitor:
             unfinished = [t["name"] for t in targets if t["phase"] not in _ENDED]
             require(not unfinished, "no false terminal state", f"{name} ended before {unfinished}")
             self._bounded(it)
+            if it.phase == "done":
+                self._retired(it, now)
+
+    def _retired(self, it: DeploymentRow, now: Records) -> None:
+        """The old revisions of what was rolled have ended, unless ending them failed."""
+        for service, planned in it.services().items():
+            stop = now.steps.get((it.id, service, "stop"))
+            if "stop" in planned["steps"] and not (stop and stop.outcome == "failed"):
+                left = left_of(self._world, str(planned["replaces"]))
+                self._trace.require(
+                    not left, "G8 detach, drain, stop", f"of {planned['name']} is left {left}"
+                )
 
     def _bounded(self, it: DeploymentRow) -> None:
         if it.id in self.claimed_at:
@@ -145,7 +157,12 @@ class Monitor:
         for environment in [e for e in self._head_since if e not in by_environment]:
             del self._head_since[environment]
 
-    def _step(self, key: tuple[str, str, str], before: Any, step: Any) -> None:
+    def _step(self, key: tuple[str, str, str], before: Any, step: Any, fence: int) -> None:
+        if before is None or (before.attempt, before.outcome) != (step.attempt, step.outcome):
+            late = (
+                f"{key[2]} of {names_service(self._world, key[1])} is written under {step.fence} of {fence}"
+            )
+            self._trace.require(step.fence == fence, "G15 leases with fencing", late)
         if before is not None and before.outcome == "done":
             self._trace.require(
                 (step.attempt, step.outcome) == (before.attempt, before.outcome),
@@ -246,8 +263,23 @@ class Monitor:
                     "an old fence never changes the world" if self.stale(who) else "G14 written down first"
                 )
                 self._trace.require(written, guarantee, f"{who}: {name} of {shown} is no step that has begun")
+                if name == "stop":
+                    self._detached(str(arguments[0]), service, shown)
         else:
             self._last_good(service, f"{who} {name}")
+
+    def _detached(self, key: str, service: str, shown: str) -> None:
+        """What is stopped gets no requests any more, and those in flight were waited for."""
+        routed, endpoints = self._world.routes.get(service, ("", ()))
+        self._trace.require(
+            routed != key or not endpoints, "G8 detach, drain, stop", f"{shown} is still routed"
+        )
+        for it in self._known.deployments.values():
+            planned = it.services().get(service)
+            if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
+                drain = self._known.steps.get((it.id, service, "drain"))
+                drained = "drain" not in planned["steps"] or (drain and drain.outcome)
+                self._trace.require(drained, "G8 detach, drain, stop", f"{shown} stops before it was drained")
 
     def _last_good(self, service: str, what: str) -> None:
         before, after = self._serving.get(service, False), serves(self._world, service)

@@ -221,7 +221,9 @@ class _Run:
 
     async def _until_given_up(self, host: Host) -> None:
         """Until it died, or froze for so long that it is taken for dead."""
-        await self._clock.sleep(self._faults.moment(40.0))
+        await self._clock.sleep(self._faults.moment(20.0))
+        while not (host.dead or self._faults.over) and (self._server is None or self._server.idle):
+            await self._clock.sleep(0.05)  # a server that does nothing is not worth freezing
         if host.dead or self._faults.over:
             await host.died.wait()
             return
