@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from refloat.domain.errors import StorageFull, StorageLost
 from refloat.domain.ids import after, uuid7
 from refloat.execution.reconciler import Reconciler
-from refloat.store.database import Transaction
+from refloat.store.database import Query, Transaction
+from refloat.store.tables import event
 from tests.simulation.control_plane import ControlPlane, shown_states
 
+_PHASES = Query(select(event.c.phase).where(event.c.phase.is_not(None)).order_by(event.c.sequence))
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
@@ -173,3 +176,42 @@ async def test_builds_that_a_failure_interrupts_together_are_all_canceled(plane:
     assert "internal error" not in str(
         await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
     )
+
+
+async def test_a_cancel_after_the_outcome_does_not_keep_the_old_revision_alive(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "stop=hang")
+    await plane.roll(environment)
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+
+    async def retiring() -> bool:
+        journal = (await plane.call("GET", f"/refloat/environment/{environment}/journal"))["results"]
+        return bool(journal) and journal[-1]["step"] == "stop"
+
+    await plane.eventually(retiring)
+    await plane.stop()
+    await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+    await plane.call("PUT", f"/refloat/service/{service}/simulation", {"script": "stop=ok"})
+    await plane.start()
+    found = await plane.ended(environment)
+    assert found["environment"]["last_deployment_state"] == "DEPLOYED"
+    assert plane.world.running[f"{service}.1"].stopped
+    assert not plane.world.running[f"{service}.2"].stopped
+
+
+async def test_a_cancel_while_versions_are_looked_up_is_not_overwritten(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api", "build_seconds=0.3")
+    resolve = plane.platforms[next(iter(plane.platforms))].builder.resolve
+
+    async def canceled_meanwhile(*arguments: Any) -> Any:
+        found = await resolve(*arguments)
+        await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+        return found
+
+    for platform in plane.platforms.values():
+        platform.builder.resolve = canceled_meanwhile  # type: ignore[method-assign]
+    assert shown_states(await plane.roll(environment)) == {"CANCELED"}
+    events = await plane.database.read.all(_PHASES)
+    assert [row["phase"] for row in events] == ["canceled"]

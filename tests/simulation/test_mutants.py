@@ -1,11 +1,11 @@
 """Deliberate defects: each breaks a guarantee, and the simulation finds it."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from refloat.domain.deployment import Step
 from refloat.domain.errors import Fenced
 from refloat.domain.progress import Phase
 from refloat.execution import journal, queue, runner, worker
@@ -13,8 +13,8 @@ from refloat.execution.journal import Journal
 from refloat.execution.runner import Runner
 from refloat.execution.steps import ServiceSteps
 from refloat.execution.worker import Worker
-from refloat.simulated.world import World
 from refloat.store import deployments as store
+from refloat.store.database import Transaction
 from tests.simulation.seeded.run import run
 
 SEEDS = 1000
@@ -33,31 +33,16 @@ def no_fence_in_the_database(patch: pytest.MonkeyPatch) -> None:
 
 def no_journal_before_a_step(patch: pytest.MonkeyPatch) -> None:
     """A step is written down only when it has ended."""
-    begin = store.begin_step
-    effects: dict[int, Any] = {}
+    begin, end = store.begin_step, store.end_step
+    lines: dict[tuple[str, str, str], Step] = {}
 
-    async def later(tx: Any, it: Any) -> None:
-        effects[id(tx)] = it
+    async def later(tx: Transaction, it: Step) -> None:
+        lines[it.deployment_id, it.service_id, it.name] = it
 
-    async def both(tx: Any, deployment: str, service: str, name: str, *rest: Any) -> None:
-        from datetime import UTC, datetime
-
-        from refloat.domain.deployment import Step
-
-        moment = datetime(2030, 1, 1, tzinfo=UTC)
-        line = Step(
-            deployment_id=deployment,
-            service_id=service,
-            name=name,
-            ordinal=1,
-            attempt=1,
-            fence=1,
-            started_at=moment,
-        )
-        await begin(tx, line)
+    async def both(tx: Transaction, deployment: str, service: str, name: str, *rest: Any) -> None:
+        await begin(tx, lines[deployment, service, name])
         await end(tx, deployment, service, name, *rest)
 
-    end = store.end_step
     patch.setattr(store, "begin_step", later)
     patch.setattr(store, "end_step", both)
 
@@ -78,6 +63,15 @@ def no_drain_and_stop_of_the_old(patch: pytest.MonkeyPatch) -> None:
     async def nothing(self: Runner, steps: ServiceSteps) -> None: ...
 
     patch.setattr(Runner, "_retire", nothing)
+
+
+def no_drain(patch: pytest.MonkeyPatch) -> None:
+    """Requests in flight are not waited for."""
+
+    async def hasty(self: ServiceSteps) -> Any:
+        return {"swap": {"served": None, "failed": None, "undrained": 0}}
+
+    patch.setattr(ServiceSteps, "_drain", hasty)
 
 
 def stop_before_the_switch(patch: pytest.MonkeyPatch) -> None:
@@ -123,7 +117,7 @@ def wrong_successor(patch: pytest.MonkeyPatch) -> None:
 
 def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
     """A replaced owner carries on as if its write had been accepted."""
-    begin, end, own = Journal._begin, Journal._end, Journal.own
+    begin, end = Journal._begin, Journal._end
 
     async def deaf_begin(self: Journal, service_id: str, name: Any, phase: Any, despite_cancel: bool) -> None:
         try:
@@ -137,7 +131,6 @@ def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
         except Fenced:
             return
 
-    assert own is Journal.own
     patch.setattr(Journal, "_begin", deaf_begin)
     patch.setattr(Journal, "_end", deaf_end)
 
@@ -172,41 +165,29 @@ def storage_errors_fail_a_deployment(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "STORAGE", ())
 
 
-def the_world_takes_any_fence(patch: pytest.MonkeyPatch) -> None:
-    """A new owner is refused nothing, an old one neither, and what was run is run again."""
-    from refloat.simulated.engine import SimulatedEngine
-
-    patch.setattr(World, "guard", lambda self, revision: None)
-    run_once = SimulatedEngine.run
-
-    async def again(self: SimulatedEngine, revision: Any, argv: Any, key: str, log: Any) -> Any:
-        self._world.runs.pop(key, None)
-        return await run_once(self, revision, argv, key, log)
-
-    patch.setattr(SimulatedEngine, "run", again)
-
-
-DEFECTS: tuple[Defect, ...] = (
-    no_fence_in_the_database,
-    no_journal_before_a_step,
-    finished_steps_are_done_again,
-    no_drain_and_stop_of_the_old,
-    stop_before_the_switch,
-    no_verification,
-    forgotten_cancel,
-    wrong_successor,
-    swallowed_fence,
-    no_deadline,
-    one_wake_up_or_never,
-    no_order_after_a_clock_jump,
-    storage_errors_fail_a_deployment,
-)
+DEFECTS: dict[Defect, int] = {
+    no_fence_in_the_database: 8,
+    no_journal_before_a_step: 0,
+    finished_steps_are_done_again: 0,
+    no_drain_and_stop_of_the_old: 0,
+    no_drain: 0,
+    stop_before_the_switch: 0,
+    no_verification: 15,
+    forgotten_cancel: 0,
+    wrong_successor: 6,
+    swallowed_fence: 0,
+    no_deadline: 6,
+    one_wake_up_or_never: 0,
+    no_order_after_a_clock_jump: 0,
+    storage_errors_fail_a_deployment: 60,
+}
+"""With the first seed that found each; others are tried when that one does not any more."""
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_a_deliberate_defect_is_found(defect: Defect, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         defect(patch)
-        found = next((seed for seed in range(SEEDS) if run(seed).broken), None)
+        found = next((seed for seed in (DEFECTS[defect], *range(SEEDS)) if run(seed).broken), None)
     assert found is not None, f"{defect.__name__} stays unseen in {SEEDS} seeds"
-    assert asyncio.get_event_loop_policy() is not None
+    assert not run(found).broken, f"seed {found} is broken without the defect, too"

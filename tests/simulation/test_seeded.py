@@ -11,6 +11,7 @@ import pytest
 from tests.simulation.seeded.loop import Nondeterministic, Stuck, VirtualClock, VirtualLoop
 from tests.simulation.seeded.run import run
 
+SAMPLE, CHUNK = 120, 30
 _DIGEST = "from tests.simulation.seeded.run import run; print(run({seed}).digest)"
 
 
@@ -53,3 +54,12 @@ def test_threads_and_sockets_are_errors_and_a_wait_for_nothing_is_found() -> Non
     with pytest.raises(Stuck):
         loop.run_until_complete(asyncio.Event().wait())
     loop.close()
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("first", range(0, SAMPLE, CHUNK))
+def test_every_guarantee_holds_in_a_sample_of_seeds(first: int) -> None:
+    """`make sim` plays more of them, and replays one with its trace."""
+    for seed in range(first, first + CHUNK):
+        result = run(seed)
+        assert not result.broken, f"make sim SEED={seed}: {result.broken}"

@@ -49,6 +49,7 @@ class Runner:
         self._fields = dict(snapshot.fields)
         self._active: list[asyncio.Task[None]] = []
         self._tails: list[asyncio.Task[None]] = []
+        self._retiring: set[str] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
@@ -212,10 +213,15 @@ class Runner:
         return any(t.phase in bad for t in self._journal.targets if t.service_id in planned)
 
     async def _sweep(self) -> None:
-        """Give up what is neither finished nor under way: built and not started, left by a former owner."""
+        """Give up what is neither finished nor under way: built and not started, left by a former owner.
+
+        What is done stays done: its old revision is retired, also when a former owner was at it.
+        """
         for stage in self._plan.stages:
             for service in stage.services:
-                await self._give_up(self._steps_of(stage, service))
+                steps = self._steps_of(stage, service)
+                await self._give_up(steps)
+                self._retire_later(steps)
 
     # -- one service
 
@@ -225,7 +231,12 @@ class Runner:
     async def _finish(self, steps: ServiceSteps) -> None:
         if self._open(steps):
             await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
-        if self._journal.target(steps.service_id).phase is Phase.DONE and steps.tail:
+        self._retire_later(steps)
+
+    def _retire_later(self, steps: ServiceSteps) -> None:
+        done = self._journal.target(steps.service_id).phase is Phase.DONE
+        if done and steps.tail and steps.service_id not in self._retiring:
+            self._retiring.add(steps.service_id)
             self._tails.append(asyncio.create_task(self._retire(steps)))
 
     async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:

@@ -24,6 +24,8 @@ _EFFECTS = {
     "build": ("build",),
 }
 """Operations that change the world, and the steps in which a worker may begin them."""
+_NOTHING_SEEN = "nothing seen"
+"""A drain of nothing: the engine lied, or nothing ran; which revision it was for is not known."""
 _CLAIM_SECONDS = 20.0
 _SLACK_SECONDS = 30.0
 
@@ -65,6 +67,7 @@ class Monitor:
         self.world_fault = -1.0
         """When something last happened to what runs, that nobody asked for."""
         self.ended: set[str] = set()
+        self._drained: set[str] = set()
         self.owners: dict[str, str] = {}
         self.stale: Callable[[str], bool] = lambda host: False
         store.told = self.committed
@@ -250,6 +253,8 @@ class Monitor:
 
     def effect(self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
         """A server begins to change the world, or has changed it."""
+        if name == "drain" and done:
+            self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or {_NOTHING_SEEN}
         steps = _EFFECTS.get(name)
         if steps is None:
             return
@@ -278,7 +283,8 @@ class Monitor:
             planned = it.services().get(service)
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
                 drain = self._known.steps.get((it.id, service, "drain"))
-                drained = "drain" not in planned["steps"] or (drain and drain.outcome)
+                failed = drain is not None and drain.outcome == "failed"
+                drained = "drain" not in planned["steps"] or failed or self._drained & {key, _NOTHING_SEEN}
                 self._trace.require(drained, "G8 detach, drain, stop", f"{shown} stops before it was drained")
 
     def _last_good(self, service: str, what: str) -> None:
@@ -320,11 +326,21 @@ class Monitor:
     def open(self) -> list[DeploymentRow]:
         return [it for it in self._known.deployments.values() if not it.ended]
 
+    def _runs_and_should(self) -> tuple[set[str], set[str]]:
+        applied = records.applied(self._store.look)
+        should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
+        return {key for key, r in self._world.running.items() if not r.stopped}, should
+
+    @property
+    def tidy(self) -> bool:
+        """Nothing is left to be ended or started."""
+        runs, should = self._runs_and_should()
+        return runs == should
+
     def at_rest(self) -> None:
         """Nothing is under way: what runs is exactly what is recorded, and routes lead there."""
         applied = records.applied(self._store.look)
-        should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
-        runs = {key for key, r in self._world.running.items() if not r.stopped}
+        runs, should = self._runs_and_should()
         self._trace.require(
             runs == should, "what runs is what is recorded", f"{_short(runs)} {_short(should)}"
         )

@@ -163,7 +163,9 @@ class _Run:
             await self._all_ended()
             for environment in self._scenario.environments:
                 await self._heal(environment)
-            await self._clock.sleep(_REST_SECONDS)
+            deadline = self._clock.monotonic() + _REST_SECONDS
+            while not self._monitor.tidy and self._clock.monotonic() < deadline:
+                await self._clock.sleep(1)
             self._monitor.at_rest()
         finally:
             for task in others:
