@@ -47,6 +47,8 @@ class Reconciler:
         self._clock = clock
         self._platforms = platforms
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._routed: dict[str, str] = {}
+        """By service: the revision that its route was seen to lead to. Looked at once, not at every look."""
         self._tidying: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -93,17 +95,37 @@ class Reconciler:
                 continue
             up = [i for i in instances if i.revision_key == member.revision_key and i.state in _UP]
             revision = member.revision(self._sealer)
-            if len(up) < revision.instances:
+            if len(up) < revision.instances or not await self._led_to(platform, member):
                 await self._start(platform, member, revision)
             elif revision.liveness:
                 self._watch(platform, member, revision, revision.liveness)
 
+    async def _led_to(self, platform: Platform, member: Applied) -> bool:
+        """Whether its route leads there; a server may have died, or a deployment begun, before it did."""
+        if member.routed and self._routed.get(member.service_id) != member.revision_key:
+            serving = await platform.router.serving(member.service_id)
+            if serving is None or serving.revision_key != member.revision_key:
+                return False
+            self._routed[member.service_id] = member.revision_key
+        return True
+
+    async def _in_charge(self, member: Applied) -> bool:
+        """Whether it is what is applied still, and no deployment may be about to change that."""
+        async with self._database.snapshot() as read:
+            if await store.open_deployments(read, member.environment_id):
+                return False
+            now = (await applied_store.of_environment(read, member.environment_id)).get(member.service_id)
+        return now is not None and now.should_run and now.revision_key == member.revision_key
+
     async def _start(self, platform: Platform, member: Applied, revision: Revision) -> None:
+        if not await self._in_charge(member):
+            return
         log.warning("starting what should run and does not", service=revision.name, revision=revision.key)
+        self._routed.pop(member.service_id, None)  # looked at again, should a deployment overtake us
         try:
             instances = await platform.engine.prepare(revision)
             await ReadinessWait(platform.engine, self._clock, revision, routed=member.routed).until_ready()
-            if member.routed:
+            if member.routed and await self._in_charge(member):
                 endpoints = tuple(i.endpoint for i in instances)
                 await platform.router.switch(member.service_id, member.revision_key, endpoints)
         except RefloatError as error:
@@ -129,7 +151,7 @@ class Reconciler:
         while True:
             complaint = await self._complaint(platform, revision, probe)
             failures = failures + 1 if complaint else 0
-            if failures >= probe.failure_threshold:
+            if failures >= probe.failure_threshold and await self._in_charge(member):
                 log.warning("not alive, starting it again", service=revision.name, reason=complaint)
                 with contextlib.suppress(RefloatError):
                     await platform.engine.stop(revision.key, revision.grace_seconds)
