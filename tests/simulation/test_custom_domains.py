@@ -1,4 +1,4 @@
-"""When custom domains take effect: with a deployment, back with its failure, and never before."""
+"""When custom domains take effect: with a deployment, and never before."""
 
 from typing import Any
 
@@ -40,33 +40,6 @@ async def test_a_domain_leads_to_its_service_from_the_next_deployment_on(plane: 
     assert len(await urls(plane, application)) == 2
     await plane.roll(environment)
     assert len(await urls(plane, application)) == 1
-
-
-async def test_a_failed_deployment_gives_the_domains_back(plane: ControlPlane) -> None:
-    environment = await plane.environment()
-    application = await plane.application(environment, "web", "answer=ok,error")
-    first = await add(plane, application, "shop.example.org")
-    await plane.roll(environment)
-    await plane.call("DELETE", f"/application/{application}/customDomain/{first}")
-    await add(plane, application, "new.example.org")
-    key = {
-        "key": "REFLOAT_SIMULATE",
-        "value": "answer=error",
-        "variable_scope": "APPLICATION",
-        "variable_parent_id": application,
-    }
-    await plane.call("POST", "/variable", {**key, "is_secret": False})
-    statuses = await plane.roll(environment)
-    assert statuses["applications"][0]["state"] == "DEPLOYMENT_ERROR"
-    assert attached(plane, application) == ["shop.example.org"]
-
-
-async def test_a_first_deployment_that_fails_leaves_no_domain(plane: ControlPlane) -> None:
-    environment = await plane.environment()
-    application = await plane.application(environment, "web", "answer=error")
-    await add(plane, application, "shop.example.org")
-    await plane.roll(environment)
-    assert attached(plane, application) == []
 
 
 async def test_stop_restart_and_redeploy_keep_it_and_a_delete_frees_it(plane: ControlPlane) -> None:
