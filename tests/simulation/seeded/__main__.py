@@ -8,7 +8,6 @@ import sys
 import time
 
 from tests.simulation.seeded.run import Result, run
-from tests.simulation.seeded.store import remove_folder
 
 _REPORT_SECONDS = 5.0
 
@@ -21,12 +20,9 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="only this one, with its trace")
     options.add_argument("--keep-going", action="store_true", help="do not stop at the first broken seed")
     given = options.parse_args()
-    try:
-        if given.seed is not None:
-            return _one(given.seed)
-        return _many(range(given.first, given.first + given.seeds), given.keep_going)
-    finally:
-        remove_folder()
+    if given.seed is not None:
+        return _one(given.seed)
+    return _many(range(given.first, given.first + given.seeds), given.keep_going)
 
 
 def _one(seed: int) -> int:

@@ -1,6 +1,7 @@
 """The database of a run: real SQLite on a fresh copy, whose commits are slow, fail or go unanswered."""
 
 import asyncio
+import atexit
 import random
 import shutil
 import sqlite3
@@ -19,7 +20,9 @@ _MEMORY = Path("/dev/shm")
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="refloat-sim-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    path = Path(tempfile.mkdtemp(prefix="refloat-sim-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 @cache
@@ -27,13 +30,6 @@ def _migrated() -> Path:
     path = _folder() / "empty.db"
     migrate(path)
     return path
-
-
-def remove_folder() -> None:
-    """At the end of all runs."""
-    shutil.rmtree(_folder(), ignore_errors=True)
-    _folder.cache_clear()
-    _migrated.cache_clear()
 
 
 class Faults:
