@@ -16,7 +16,6 @@ from refloat.supervisor.processes import LocalSupervisor
 
 TOKEN = "rf_test_token"
 PATIENCE = 60.0
-_COMMAND = (str(Path(sys.executable).parent / "refloat"), "serve")
 
 APP = """
 import os, signal, sys, threading, time
@@ -57,6 +56,8 @@ def eventually(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
 class Installation:
     """Starts, kills and removes a server; speaks to its API."""
 
+    command: tuple[str, ...] = (str(Path(sys.executable).parent / "refloat"), "serve")
+
     def __init__(self, folder: Path, **settings: str) -> None:
         folder.chmod(0o755)
         self.data = folder / "data"
@@ -85,7 +86,7 @@ class Installation:
     def spawn(self, **more: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                _COMMAND,
+                self.command,
                 env=self.environ(**more),
                 stdout=log,
                 stderr=log,

@@ -11,8 +11,6 @@ from tests.e2e.installation import APP, Installation, Repository, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
-SLOW = APP.replace('print("app starts", flush=True)', "time.sleep(2)")
-
 
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Path]:
@@ -24,6 +22,12 @@ def disk(folder: Path) -> Iterator[Path]:
         pytest.skip("mounting is not allowed here")
     yield path
     subprocess.run(["umount", "-l", path], check=True)
+
+
+def _waiting_for(gate: Path) -> str:
+    """An application that listens only once this file is there."""
+    wait = f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)"
+    return APP.replace('print("app starts", flush=True)', wait)
 
 
 def _fill(disk: Path) -> Path:
@@ -49,7 +53,7 @@ async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_
         environment = installation.environment()
         application = installation.application(environment, "api", repository.url)
         installation.roll(environment)
-        commit = repository.commit({"app.py": SLOW})
+        commit = repository.commit({"app.py": _waiting_for(gate := folder / "gate")})
         body = {"applications": [{"application_id": application, "git_commit_id": commit}]}
         installation.call("POST", f"/environment/{environment}/service/deploy", body, expect=202)
         eventually(lambda: installation.status(environment)["state"] == "DEPLOYING")
@@ -60,7 +64,9 @@ async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_
         assert "free disk space" in refusal["hint"]
         assert installation.status(environment)["state"] == "DEPLOYING"
         assert installation.get(application).text == "hello"
-        eventually(lambda: "waits for free space" in installation.log.read_text())
+        gate.touch()
+        eventually(lambda: "a deployment waits for the database" in installation.log.read_text())
+        assert installation.status(environment)["state"] == "DEPLOYING"
 
         filling.unlink()
         assert installation.ended(environment)["state"] == "DEPLOYED", installation.log_text(environment)

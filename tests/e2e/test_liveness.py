@@ -14,6 +14,8 @@ SICKENING = APP.replace(
         if self.path == "/sicken":
             Handler.sick = True
             open(SICK, "w").close()
+        if self.path == "/deafen":
+            threading.Thread(target=self.server.shutdown).start()
         if self.path == "/health" and Handler.sick:
             self.send_error(500)
             return
@@ -23,10 +25,16 @@ SICKENING = SICKENING.replace(
     'print("app starts", flush=True)',
     'SICK = os.path.expanduser("~/sick")\nos.path.exists(SICK) and os.remove(SICK)',
 )
+SICKENING = SICKENING.replace(
+    'ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()',
+    'server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)\n'
+    "server.serve_forever()\nserver.server_close()\ntime.sleep(600)",
+)
 _TIMES = {"initial_delay_seconds": 0, "period_seconds": 1, "timeout_seconds": 1, "failure_threshold": 2}
 CHECKS: dict[str, dict[str, Any]] = {
     "http": {"http": {"path": "/health", "port": 8000}},
     "exec": {"exec": {"command": ["sh", "-c", "test ! -e $HOME/sick"]}},
+    "tcp": {"tcp": {"port": 8000}},
 }
 
 
@@ -40,7 +48,7 @@ def test_a_revision_that_fails_its_liveness_probe_is_started_again(
     application = installation.application(environment, "api", url, healthchecks=probes)
     assert installation.roll(environment)["state"] == "DEPLOYED"
     before = installation.get(application).text
-    installation.get(application, "/sicken")
+    installation.get(application, "/deafen" if check == "tcp" else "/sicken")
 
     def again() -> bool:
         answer = installation.get(application, "/health")

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,23 +74,36 @@ def ssh(folder: Path) -> Iterator[SshServer]:
     server.stop()
 
 
+class Agent:
+    """An ssh-agent without keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "agent.sock"
+        command = ["ssh-agent", "-D", "-a", str(self.socket)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        eventually(self.socket.exists)
+
+    def add(self, key: Path) -> None:
+        environ = {**os.environ, "SSH_AUTH_SOCK": str(self.socket)}
+        subprocess.run(["ssh-add", "-q", str(key)], env=environ, check=True, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
 @pytest.fixture
-def agent(folder: Path, ssh: SshServer) -> Iterator[str]:
-    """The socket of an agent that holds the client's key."""
-    socket = folder / "agent.sock"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
-    eventually(socket.exists)
-    environ = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
-    subprocess.run(["ssh-add", "-q", str(ssh.key)], env=environ, check=True, stderr=subprocess.DEVNULL)
-    yield str(socket)
-    process.send_signal(signal.SIGTERM)
-    process.wait()
+def agent(folder: Path) -> Iterator[Agent]:
+    made = Agent(folder)
+    yield made
+    made.stop()
 
 
 async def test_a_repository_over_ssh_is_deployed_and_so_is_its_next_commit(
-    ssh: SshServer, agent: str, folder: Path
+    ssh: SshServer, agent: Agent, folder: Path
 ) -> None:
-    installation = Installation(folder, SSH_AUTH_SOCK=agent)
+    agent.add(ssh.key)
+    installation = Installation(folder, SSH_AUTH_SOCK=str(agent.socket))
     installation.start()
     try:
         repository = Repository(folder / "git")
@@ -117,17 +129,69 @@ async def test_a_repository_over_ssh_is_deployed_and_so_is_its_next_commit(
         await installation.remove()
 
 
-async def test_a_repository_whose_key_is_missing_is_an_error_that_says_so(
-    ssh: SshServer, folder: Path
+async def test_a_missing_key_is_an_error_that_says_where_to_put_it_and_then_it_works(
+    ssh: SshServer, agent: Agent, folder: Path
 ) -> None:
-    installation = Installation(folder, SSH_AUTH_SOCK="/nonexistent")
+    installation = Installation(folder, SSH_AUTH_SOCK=str(agent.socket))
     installation.start()
     try:
         environment = installation.environment()
-        url = ssh.url(Repository(folder / "git")).replace(f"{ssh.user}@", f"no-{ssh.user}@")
-        installation.application(environment, "api", url)
+        application = installation.application(environment, "api", ssh.url(Repository(folder / "git")))
         assert installation.roll(environment)["state"] == "BUILD_ERROR"
         reason = installation.last(environment)["reason"]
-        assert "permission denied" in reason.lower() and "127.0.0.1" in reason
+        assert "permission denied" in reason and f"127.0.0.1:{ssh.port}" in reason
+        assert "~/.ssh" in reason and "ssh-agent" in reason
+        agent.add(ssh.key)
+        assert installation.roll(environment)["state"] == "DEPLOYED", installation.log_text(environment)
+        assert installation.get(application).text == "hello"
+    finally:
+        await installation.remove()
+
+
+class Home:
+    """A home of the server's user: seen by its server only, because /etc/passwd is another file there."""
+
+    def __init__(self, folder: Path, ssh: SshServer) -> None:
+        self.keys = folder / "home" / ".ssh"
+        self.keys.mkdir(parents=True, mode=0o700)
+        self._passwd = folder / "passwd"
+        own = pwd.getpwuid(os.geteuid())
+        lines = Path("/etc/passwd").read_text().splitlines()
+        moved = ":".join((*map(str, own[:5]), str(self.keys.parent), own[6]))
+        kept = [line for line in lines if not line.startswith(f"{own.pw_name}:")]
+        self._passwd.write_text("\n".join([*kept, moved]) + "\n")
+        shutil.copy(ssh.key, self.keys / "id_ed25519")
+
+    @property
+    def wrapping(self) -> tuple[str, ...]:
+        """The words before a command that gives it this home."""
+        script = 'mount --bind "$0" /etc/passwd && exec "$@"'
+        return ("unshare", "--mount", "sh", "-c", script, str(self._passwd))
+
+
+@pytest.fixture
+def home(ssh: SshServer, folder: Path) -> Home:
+    made = Home(folder, ssh)
+    if os.geteuid() != 0 or subprocess.run([*made.wrapping, "true"], check=False).returncode:
+        pytest.skip("only root can give a process another home in /etc/passwd, and not everywhere")
+    return made
+
+
+async def test_keys_and_known_hosts_of_the_users_own_ssh_folder_count(
+    ssh: SshServer, home: Home, folder: Path
+) -> None:
+    installation = Installation(folder, SSH_AUTH_SOCK="")
+    installation.command = (*home.wrapping, *Installation.command)
+    installation.start()
+    try:
+        environment = installation.environment()
+        application = installation.application(environment, "api", ssh.url(Repository(folder / "git")))
+        known = home.keys / "known_hosts"
+        known.write_text(f"[127.0.0.1]:{ssh.port} {Path(f'{ssh.key}.pub').read_text()}")  # not the host's
+        assert installation.roll(environment)["state"] == "BUILD_ERROR"
+        assert "host key" in installation.last(environment)["reason"]
+        known.write_text(f"[127.0.0.1]:{ssh.port} {(ssh.folder / 'host.pub').read_text()}")
+        assert installation.roll(environment)["state"] == "DEPLOYED", installation.log_text(environment)
+        assert installation.get(application).text == "hello"
     finally:
         await installation.remove()

@@ -1,10 +1,11 @@
 """The fold of the journal: whatever died in between, a finished step is never done again."""
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from refloat.execution.crash import Moment
 from refloat.execution.journal import Journal, Output
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
+from refloat.store.database import Database, Reader, Transaction
 from refloat.store.schema import migrate
 from refloat.store.sqlite import SqliteDatabase
 
@@ -55,7 +57,6 @@ class World:
         self.database = SqliteDatabase(path)
         self.owners = 0
         self.effects: dict[str, int] = dict.fromkeys(_STEPS, 0)
-        self.begins: dict[str, int] = dict.fromkeys(_STEPS, 0)
 
     async def open(self) -> None:
         request = Request(verb=Verb.DEPLOY, principal_id="p", triggered_by="p")
@@ -75,8 +76,8 @@ class World:
                 now=now,
             )
 
-    async def journal(self, step: str, ending: str) -> Journal:
-        """The journal as the next owner finds it."""
+    async def journal(self, step: str, ending: str, database: Database | None = None) -> Journal:
+        """The journal as the next owner finds it, who writes through this database."""
         found = await store.find_deployment(self.database.read, "d")
         assert found is not None
         self.owners += 1
@@ -85,7 +86,7 @@ class World:
             assert await store.take_over(tx, found, owner)
         taken = await store.find_deployment(self.database.read, "d")
         assert taken is not None
-        journal = Journal(self.database, SystemClock(), taken, owner, DiesOnce(step, ending))
+        journal = Journal(database or self.database, SystemClock(), taken, owner, DiesOnce(step, ending))
         await journal.load()
         return journal
 
@@ -164,6 +165,131 @@ def test_an_owner_that_was_replaced_begins_nothing_and_ends_nothing(migrated: Pa
             await old.step("s", StepName.PREPARE, slow, 5)
         (step,) = await store.steps(world.database.read, "d")
         assert (step.outcome, step.attempt, step.output) == (Outcome.DONE, 2, '{"by":2}')
+        await world.database.close()
+
+    asyncio.run(run())
+
+
+# -- services side by side
+
+_SERVICES = ("a", "b", "c")
+Key = tuple[str, StepName]
+_KEYS: list[Key] = [(service, name) for service in _SERVICES for name in _STEPS]
+_LIFE = st.tuples(st.lists(st.integers(0, 2), max_size=20), st.frozensets(st.sampled_from(_KEYS), max_size=3))
+
+
+class OneWriteAtATime:
+    """A database whose writes wait for their turn, until the process dies: then none is made any more."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.read: Reader = database.read
+        self.waiting: dict[str, asyncio.Event] = {}
+        self.dead = False
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        task = asyncio.current_task()
+        assert task is not None
+        turn = self.waiting.setdefault(task.get_name(), asyncio.Event())
+        await turn.wait()
+        if self.dead:
+            raise Death
+        async with self._database.transaction() as tx:
+            yield tx
+
+    def let(self, service: str) -> None:
+        self.waiting.pop(service).set()
+
+    def die(self) -> None:
+        self.dead = True
+        for service in list(self.waiting):
+            self.let(service)
+
+    def snapshot(self) -> contextlib.AbstractAsyncContextManager[Reader]:
+        return self._database.snapshot()
+
+    async def close(self) -> None:
+        """Its owner closes the real one."""
+
+
+class Services:
+    """Services that go through their steps side by side, in one life after another."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.begun: dict[Key, int] = {}
+        self.done: dict[Key, Output] = {}
+
+    async def live(self, picks: list[int], failing: frozenset[Key]) -> None:
+        """Each pick lets one service's next write be made; when none is left, the process dies."""
+        database = OneWriteAtATime(self.world.database)
+        journal = await self.world.journal("", "", database)
+        tasks = [
+            asyncio.create_task(self._service(journal, service, failing), name=service)
+            for service in _SERVICES
+        ]
+        for pick in picks:
+            await self._all_wait(database, tasks)
+            if not database.waiting:
+                break
+            ready = sorted(database.waiting)
+            database.let(ready[pick % len(ready)])
+        await self._all_wait(database, tasks)
+        database.die()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(end is None or isinstance(end, Death | StepFailed) for end in ends), ends
+
+    @staticmethod
+    async def _all_wait(database: OneWriteAtATime, tasks: list[asyncio.Task[None]]) -> None:
+        """Until every service waits for its turn or is through."""
+        while {t.get_name() for t in tasks if not t.done()} - database.waiting.keys():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def _service(self, journal: Journal, service: str, failing: frozenset[Key]) -> None:
+        for name in _STEPS:
+            key = (service, name)
+            self.done[key] = await journal.step(
+                service, name, lambda key=key: self._effect(key, key in failing), 60
+            )
+
+    async def _effect(self, key: Key, fails: bool) -> Output:
+        assert key not in self.done, "a finished step was done again"
+        self.begun[key] = self.begun.get(key, 0) + 1
+        if fails:
+            raise StepFailed("told to")
+        return {"attempt": self.begun[key]}
+
+    async def check(self) -> None:
+        """The journal that the next owner folds says what really happened, no more and no less."""
+        steps = {(s.service_id, s.name): s for s in await store.steps(self.world.database.read, "d")}
+        assert {key: s.attempt for key, s in steps.items()} == self.begun
+        assert {key for key, s in steps.items() if s.outcome is Outcome.DONE} == self.done.keys()
+        journal = await self.world.journal("", "")
+        for service, name in _KEYS:
+            assert journal.output(service, name) == self.done.get((service, name))
+            assert journal.begun(service, name) is ((service, name) in self.begun)
+        assert len({s.ordinal for s in steps.values()}) == len(steps)
+        for service in _SERVICES:
+            order = [steps[service, name].ordinal for name in _STEPS if (service, name) in steps]
+            assert order == sorted(order)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lives=st.lists(_LIFE, max_size=5))
+def test_the_fold_is_exact_for_any_interleaving_of_services_and_any_death(
+    lives: list[tuple[list[int], frozenset[Key]]], migrated: Path
+) -> None:
+    async def run() -> None:
+        world = World(migrated)
+        await world.open()
+        services = Services(world)
+        for picks, failing in lives:
+            await services.live(picks, failing)
+            await services.check()
+        await services.live([0] * 2 * len(_KEYS), frozenset())
+        await services.check()
+        assert services.done.keys() == set(_KEYS)
         await world.database.close()
 
     asyncio.run(run())
