@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,17 @@ async def test_a_new_commit_with_the_same_dependencies_installs_nothing(world: W
     inodes = {Path(a.location, "node_modules/ms/index.js").stat().st_ino for a in (first, second)}
     assert len(inodes) == 1
     assert len(list(world.node.glob("services/*/deps/*"))) == 1
+
+
+async def test_a_new_version_of_the_repository_itself_installs_nothing(world: World) -> None:
+    """npm writes that version into the lock, twice."""
+    for version in ("1.0.0", "1.0.1"):
+        own = {"": {"name": "app", "version": version, "license": "MIT", **MS}}
+        lock = {"name": "app", "version": version, **MS_LOCK, "packages": {**MS_LOCK["packages"], **own}}
+        files = project({"version": version}) | {"package-lock.json": json.dumps(lock)}
+        artifact = await world.build(world.commit(files))
+    assert world.said("Dependencies are unchanged")
+    assert world.run(artifact) == "172800000"
 
 
 async def test_what_a_script_of_one_commit_does_to_dependencies_is_not_seen_by_the_next(world: World) -> None:
@@ -200,6 +212,47 @@ async def test_another_node_at_the_same_path_builds_again(
     assert (await world.build(commit)).cached
     os.utime(folder / "node", (1, 1))
     assert not (await world.build(commit)).cached
+
+
+@pytest.mark.parametrize("before", ["echo first # a remark", "echo first;", "true && echo first &"])
+async def test_a_script_that_goes_before_the_start_runs_first_whatever_it_ends_with(
+    world: World, before: str
+) -> None:
+    scripts = {"prestart": before, "start": "node server.js"}
+    files = {"package.json": json.dumps({"scripts": scripts}), "server.js": "console.log('second')"}
+    artifact = await world.build(world.commit(files))
+    assert sorted(world.run(artifact).split()) == ["first", "second"]
+
+
+async def test_a_start_does_not_happen_when_the_script_before_it_fails(world: World) -> None:
+    scripts = {"prestart": "exit 7", "start": "node server.js"}
+    files = {"package.json": json.dumps({"scripts": scripts}), "server.js": "console.log('second')"}
+    artifact = await world.build(world.commit(files))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        world.run(artifact)
+    assert (caught.value.returncode, caught.value.stdout) == (7, "")
+
+
+async def test_a_start_command_from_a_dev_dependency_is_refused_when_it_is_built(world: World) -> None:
+    tool = {"name": "tool", "version": "1.0.0", "bin": {"serve-it": "tool.js"}}
+    package = {
+        "devDependencies": {"tool": "file:tool"},
+        "scripts": {"build": "serve-it", "start": "PORT=1 serve-it"},
+    }
+    files = {
+        "package.json": json.dumps(package),
+        "tool/package.json": json.dumps(tool),
+        "tool/tool.js": "#!/usr/bin/env node\n",
+    }
+    with pytest.raises(BuildFailed, match=r"`serve-it`.*devDependencies.*move its package"):
+        await world.build(world.commit(files))
+
+
+async def test_a_release_command_of_a_procfile_is_run_without_npm_in_between(world: World) -> None:
+    files = project({"scripts": {"migrate": "node -p process.ppid"}}, Procfile="web: node server.js")
+    files["Procfile"] += "\nrelease: npm run migrate\n"
+    artifact = await world.build(world.commit(files))
+    assert world.run(artifact, artifact.release) == str(os.getpid())
 
 
 async def test_dependencies_of_releases_that_are_kept_stay(world: World) -> None:

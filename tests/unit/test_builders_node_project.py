@@ -62,7 +62,7 @@ def test_the_start_command_is_the_most_deliberate_one(
         ("npm start", {"start": "node a.js"}, "node a.js"),
         ("npm run serve", {"serve": "npm run it", "it": "node a.js"}, "node a.js"),
         ("npm run -s serve", {"serve": "node a.js"}, "node a.js"),
-        ("npm start", {"start": "node a.js", "prestart": "make"}, "make && exec node a.js"),
+        ("npm start", {"start": "node a.js", "prestart": "make"}, "(\nmake\n) || exit\nexec node a.js"),
         ("npm start", {"start": "node a.js", "poststart": "clean"}, "npm start"),
         ("npm start -- --port 1", {"start": "node a.js"}, "npm start -- --port 1"),
         ("npm run missing", {}, "npm run missing"),

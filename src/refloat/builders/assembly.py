@@ -74,7 +74,9 @@ class Assembly:
         if recipe.node is None:
             return None
         lock = self._read(recipe.node.lock) if recipe.node.lock else ""
-        return NodeAssembly(self._place, recipe.node, lock, self._read(".npmrc"), site=recipe.site)
+        command = "" if recipe.python else native.node_command(recipe, recipe.node)
+        settings = self._read(".npmrc")
+        return NodeAssembly(self._place, recipe.node, lock, settings, site=recipe.site, command=command)
 
     async def _static(self, folder: Path) -> Release:
         python = await self._tools.interpreter(self._place.uid, "", self._place.environment)

@@ -13,7 +13,7 @@ import msgspec
 
 from refloat.builders.detect import Install, Reader, Recipe, choose
 from refloat.builders.environment import SYSTEM_PATH
-from refloat.builders.node_project import direct
+from refloat.builders.node_project import NodeProject, direct
 from refloat.builders.procfile import shell
 from refloat.builders.tools import Interpreter
 
@@ -86,12 +86,20 @@ def commands(recipe: Recipe, installed: Collection[str]) -> tuple[Command, Comma
     """Argv of the serving process and of the release command, and why this one."""
     if recipe.procfile:
         scripts = recipe.node.scripts if recipe.node else {}
-        release = shell(recipe.procfile.release) if recipe.procfile.release else ()
+        before = recipe.procfile.release
+        release = shell(direct(before, scripts)) if before else ()
         return shell(direct(recipe.procfile.web, scripts)), release, "from the Procfile"
     if not recipe.serves:
         return (), (), "the service's own entrypoint"
     chosen = choose(recipe, installed)
     return shell(chosen.command), (), chosen.reason
+
+
+def node_command(recipe: Recipe, node: NodeProject) -> str:
+    """What serves a repository that only Node.js runs; "" when the service brings its own command."""
+    if recipe.procfile:
+        return direct(recipe.procfile.web, node.scripts)
+    return node.command if recipe.serves else ""
 
 
 _INCLUDE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", re.MULTILINE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from refloat.builders import native
-from refloat.builders.node_project import OUTPUTS, NodeProject, out_of_step
+from refloat.builders.node_project import OUTPUTS, NodeProject, lock_alone, out_of_step, program
 from refloat.builders.node_tools import Node, check_engine, find_node
 from refloat.builders.releases import content_key
 from refloat.builders.workplace import Workplace
@@ -34,15 +34,24 @@ class NodeBuilt(msgspec.Struct, frozen=True):
 
 class NodeAssembly:
     """Builds a project in a workplace. `settings` is the text of its .npmrc, `lock` that of its lock.
-    `site`: what the build leaves is served as files, so that no dependency is needed afterwards."""
+    `site`: what the build leaves is served as files, so that no dependency is needed afterwards.
+    `command` is what will serve otherwise, "" when that is not a matter of Node.js."""
 
     def __init__(
-        self, place: Workplace, project: NodeProject, lock: str, settings: str, *, site: bool
+        self,
+        place: Workplace,
+        project: NodeProject,
+        lock: str,
+        settings: str,
+        *,
+        site: bool,
+        command: str = "",
     ) -> None:
         self._place = place
         self._project = project
         self._site = site
-        self._files = {"package.json": project.manifest, _NPMRC: settings, project.lock: lock}
+        self._command = command
+        self._files = {"package.json": project.manifest, _NPMRC: settings, project.lock: lock_alone(lock)}
         self._modules = place.app / "node_modules"
 
     async def make(self) -> NodeBuilt:
@@ -51,6 +60,7 @@ class NodeAssembly:
         check_engine(node, self._project.engines, self._place.log)
         deps = ""
         commands: list[tuple[str, ...]] = []
+        modules = self._modules
         if self._project.installs and self._project.local:
             await self._install(node, self._place.app)
             scripts = tuple(name for name in self._project.steps if name == "build")
@@ -61,8 +71,15 @@ class NodeAssembly:
                 commands += self._take(modules)
         commands += [(node.require_npm(), "run", name) for name in scripts]
         commands += self._prune(node)
+        brought = _programs(modules)
         if commands:
             await self._place.run(*commands, path=node.search_path)
+        if not self._site and program(self._command) in brought - _programs(self._modules):
+            raise BuildFailed(
+                f"the start command runs `{program(self._command)}`, which only devDependencies bring,"
+                " and a release runs without those",
+                hint="move its package to `dependencies` in package.json",
+            )
         return NodeBuilt(node, deps, (str(self._modules / ".bin"), *node.folders))
 
     async def _dependencies(self, node: Node) -> tuple[str, Path]:
@@ -123,6 +140,10 @@ class NodeAssembly:
         if not project.development_dependencies:
             return []
         return [(node.require_npm(), "prune", "--omit=dev", "--ignore-scripts", *_QUIET)]
+
+
+def _programs(modules: Path) -> set[str]:
+    return {path.name for path in modules.glob(".bin/*")}
 
 
 def built_site(app: Path) -> Path:

@@ -114,7 +114,8 @@ def direct(command: str, scripts: dict[str, str]) -> str:
         if name not in scripts or f"post{name}" in scripts:
             break
         if f"pre{name}" in scripts:
-            return f"{scripts[f'pre{name}']} && {shell(direct(scripts[name], scripts))[-1]}"
+            before = f"(\n{scripts[f'pre{name}']}\n) || exit\n"  # whatever it ends with, it ends there
+            return before + shell(direct(scripts[name], scripts))[-1]
         command = scripts[name]
     return command
 
@@ -137,6 +138,27 @@ def _command(files: Collection[str], package: dict[str, Any], scripts: dict[str,
     if not module and "build" in scripts and named != "index.js":
         module = named
     return _running(module) if module else ""
+
+
+def lock_alone(text: str) -> str:
+    """A lock without what it repeats of the repository itself, such as its version: a release of that
+    installs nothing else. A lock that cannot be read is left as it is, for npm to say so."""
+    try:
+        lock = json.loads(text)
+        packages = dict(_table(lock, "packages"))
+        own = _table(packages, "")
+    except (ValueError, RecursionError, AttributeError):
+        return text
+    if packages:
+        packages[""] = {name: own[name] for name in own if name not in _IRRELEVANT}
+        lock["packages"] = packages
+    return json.dumps({name: value for name, value in lock.items() if name not in ("name", "version")})
+
+
+def program(command: str) -> str:
+    """The first word of a shell line that is no assignment."""
+    words = (word for word in command.split() if not re.match(r"[A-Za-z_]\w*=", word))
+    return next(words, "")
 
 
 def out_of_step(manifest: str, lock: str) -> str:
