@@ -171,6 +171,10 @@ class Journal:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
 
+    async def assert_ours(self) -> None:
+        """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
+        await store.assert_owned(self._database.read, self.deployment.id, self._owner, self.deployment.fence)
+
     async def advance(
         self,
         service_id: str,

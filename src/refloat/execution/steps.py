@@ -138,11 +138,8 @@ class ServiceSteps:
         """What is written together with the end of the last deciding step."""
         if not self.main or name is not self.main[-1]:
             return None
-        if self.plan.action is Action.STOP:
-            return self._record_stopped
-        if self.plan.action is Action.DELETE:
-            return self._record_removed
-        return self._record_applied
+        records = {Action.STOP: self._record_stopped, Action.DELETE: self._record_removed}
+        return records.get(self.plan.action, self._record_applied)
 
     # -- values
 
@@ -191,6 +188,11 @@ class ServiceSteps:
         found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
         return tuple(i for i in found if i.revision_key == key)
 
+    async def _held(self) -> Platform:
+        """The platform, while the deployment is ours: who was replaced while it waited acts no more."""
+        await self._means.journal.assert_ours()
+        return self._means.platform
+
     def _new_endpoints(self) -> tuple[str, ...]:
         output = self._means.journal.output(self.service_id, StepName.READY)
         assert output is not None
@@ -215,7 +217,7 @@ class ServiceSteps:
             timeout_seconds=BUILD_SECONDS,
         )
         async with StepLog(journal, self._means.clock, service.id, StepName.BUILD) as log:
-            artifact = await self._means.platform.builder.build(request, log)
+            artifact = await (await self._held()).builder.build(request, log)
         return {_ARTIFACT: msgspec.to_builtins(artifact)}
 
     async def _execute(self) -> Output:
@@ -239,21 +241,19 @@ class ServiceSteps:
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _ready(self) -> Output:
-        instances = await self._observed(self.new_key)
+        revision, instances = self._revision(), await self._observed(self.new_key)
         if any(i.state is InstanceState.EXITED for i in instances) or not instances:
             # A machine that went down between the two steps took the instances with it.
-            instances = await self._means.platform.engine.prepare(self._revision())
-        wait = ReadinessWait(
-            self._means.platform.engine, self._means.clock, self._revision(), routed=self.plan.routed
-        )
-        await wait.until_ready()
+            instances = await self._means.platform.engine.prepare(revision)
+        engine, clock = self._means.platform.engine, self._means.clock
+        await ReadinessWait(engine, clock, revision, routed=self.plan.routed).until_ready()
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _switch(self) -> Output:
         router = self._means.platform.router
         mark = await router.mark(self.service_id)
         if self.plan.routed:
-            await router.switch(self.service_id, self.new_key, self._new_endpoints())
+            await (await self._held()).router.switch(self.service_id, self.new_key, self._new_endpoints())
             if self.plan.action is Action.DEPLOY:
                 await attach(router, self.service_id, self._fields)
         return {_MARK: mark}
@@ -279,7 +279,7 @@ class ServiceSteps:
 
     async def _withdraw(self) -> Output:
         mark = await self._means.platform.router.mark(self.service_id)
-        await self._means.platform.router.switch(self.service_id, self.plan.replaces or "", ())
+        await (await self._held()).router.switch(self.service_id, self.plan.replaces or "", ())
         return {_MARK: mark}
 
     async def _drain(self) -> Output:
@@ -302,18 +302,16 @@ class ServiceSteps:
 
     async def _stop(self) -> Output:
         """End every revision but the one this deployment makes: also what an earlier one could not end."""
-        engine, keep = self._means.platform.engine, self.new_key
-        found = await engine.observe(self._means.journal.deployment.environment_id)
-        keys = {i.revision_key for i in found if i.service_id == self.service_id} - {keep}
+        found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
+        keys = {i.revision_key for i in found if i.service_id == self.service_id} - {self.new_key}
         for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
-            await engine.stop(key, self._grace())
+            await (await self._held()).engine.stop(key, self._grace())
         return {}
 
     async def _destroy(self) -> Output:
-        platform = self._means.platform
-        await platform.engine.destroy(self.service_id)
-        await platform.router.forget(self.service_id)
-        await platform.builder.forget(self.service_id)
+        await (await self._held()).engine.destroy(self.service_id)
+        await (await self._held()).router.forget(self.service_id)
+        await (await self._held()).builder.forget(self.service_id)
         return {}
 
     # -- after a failure or a cancel
@@ -339,7 +337,7 @@ class ServiceSteps:
         if self.plan.routed:
             await reattach(router, self.service_id, before)
         if before is None or not before.should_run:
-            await router.switch(self.service_id, "", ())
+            await (await self._held()).router.switch(self.service_id, "", ())
             return {"serving": ""}
         old = self._old()
         deployment = self._means.journal.deployment
@@ -350,12 +348,13 @@ class ServiceSteps:
             wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)
             await wait.until_ready()
         if before.routed:
-            await router.switch(self.service_id, old.key, tuple(i.endpoint for i in instances))
+            endpoints = tuple(i.endpoint for i in instances)
+            await (await self._held()).router.switch(self.service_id, old.key, endpoints)
         return {"serving": old.key}
 
     async def _discard(self) -> Output:
         if self.plan.action in (Action.DEPLOY, Action.RESTART) and self.plan.change is not Change.SKIP:
-            await self._means.platform.engine.stop(self.new_key, 5)
+            await (await self._held()).engine.stop(self.new_key, 5)
         return {}
 
     # -- records

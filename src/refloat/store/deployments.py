@@ -160,7 +160,7 @@ async def request_cancel(tx: Transaction, deployment_id: str) -> None:
     await tx.run(q.REQUEST_CANCEL, key=deployment_id)
 
 
-async def assert_owned(tx: Transaction, deployment_id: str, owner: str, fence: int) -> bool:
+async def assert_owned(tx: Reader, deployment_id: str, owner: str, fence: int) -> bool:
     """Raises Fenced unless this owner still runs it; tells whether a cancel is asked for."""
     row = await tx.one(q.OWNED, id=deployment_id, owner=owner, fence=fence)
     if row is None:

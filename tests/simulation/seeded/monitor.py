@@ -55,6 +55,7 @@ class Monitor:
         self._trace = trace
         self._now = now
         self._known = Records()
+        self._newest = 0
         self._order: dict[str, list[str]] = {}
         self._serving: dict[str, bool] = {}
         self.claimed_at: dict[str, float] = {}
@@ -86,7 +87,8 @@ class Monitor:
         """Compare what is stored now with what was stored at the last commit."""
         before = self._known
         was_open = [d.id for d in before.deployments.values() if not d.ended]
-        now = records.read(self._store.look, was_open)
+        now = records.read(self._store.look, was_open, self._newest)
+        self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
         for it in now.deployments.values():
             self._deployment(before.deployments.get(it.id), it, now)
         for (deployment, service), target in now.targets.items():

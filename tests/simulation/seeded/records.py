@@ -44,15 +44,16 @@ class Records:
     steps: dict[tuple[str, str, str], StepRow] = field(default_factory=dict)
 
 
-_DEPLOYMENTS = "SELECT rowid, * FROM deployment WHERE ended = 0 OR id IN ({}) ORDER BY rowid"
+_DEPLOYMENTS = "SELECT rowid, * FROM deployment WHERE ended = 0 OR rowid > ? OR id IN ({}) ORDER BY rowid"
 _TARGETS = "SELECT deployment_id, service_id, document FROM target WHERE deployment_id IN ({})"
 _STEPS = "SELECT * FROM step WHERE deployment_id IN ({})"
 
 
-def read(look: sqlite3.Connection, open_before: list[str]) -> Records:
-    """The deployments that are open, or were at the last look, with all that belongs to them."""
+def read(look: sqlite3.Connection, open_before: list[str], newest: int) -> Records:
+    """The deployments that are open, were so at the last look, or are newer than the newest place known
+    (one may be accepted and canceled in one commit), with all that belongs to them."""
     found = Records()
-    for row in look.execute(_DEPLOYMENTS.format(_marks(open_before)), open_before):
+    for row in look.execute(_DEPLOYMENTS.format(_marks(open_before)), (newest, *open_before)):
         found.deployments[row["id"]] = DeploymentRow(
             id=row["id"],
             place=row["rowid"],

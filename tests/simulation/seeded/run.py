@@ -204,6 +204,7 @@ class _Run:
         keeper = Reconciler(
             database, self._sealer, clock, dict.fromkeys(ClusterKind, self._seen_by(host, " keeper"))
         )
+        self._world.building.clear()  # a server ends every build of its forerunners before it works
         tasks = [asyncio.ensure_future(worker.run()), asyncio.ensure_future(keeper.run())]
         died = asyncio.ensure_future(host.died.wait())
         await asyncio.wait((*tasks, died), return_when=asyncio.FIRST_COMPLETED)

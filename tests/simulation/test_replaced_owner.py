@@ -1,0 +1,39 @@
+"""A server that stood still while another one took its deployment over changes nothing when it wakes."""
+
+from refloat.execution import queue
+from refloat.store import deployments as store
+from tests.simulation.control_plane import ControlPlane
+
+
+async def test_an_owner_that_was_replaced_while_it_waited_does_not_switch_the_route(
+    plane: ControlPlane,
+) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "boot_seconds=1&answer=ok")
+    storage = {"storage": [{"type": "FAST_SSD", "size": 4, "mount_point": "/data"}], "healthchecks": {}}
+    await plane.call("PUT", f"/application/{service}", storage)
+    await plane.roll(environment)
+    broken = {"git_repository": {"url": "https://example.org/api.git#boot=exit"}}
+    await plane.call("PUT", f"/application/{service}", {**storage, **broken})
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+
+    async def reverting() -> bool:
+        old = plane.world.running[f"{service}.1"]
+        return f"{service}.2" in plane.world.running and not old.stopped
+
+    await plane.eventually(reverting)
+    before = plane.world.routes[service]
+    await _taken_over_and_ended(plane, environment)
+
+    async def gave_up() -> bool:
+        return plane.worker is not None and plane.worker.idle
+
+    await plane.eventually(gave_up)
+    assert plane.world.routes[service] == before
+
+
+async def _taken_over_and_ended(plane: ControlPlane, environment: str) -> None:
+    async with plane.database.transaction() as tx:
+        (deployment,) = await store.open_deployments(tx, environment)
+        assert await store.take_over(tx, deployment, "another server")
+        await queue.fail_all(tx, deployment, "by another server", plane.clock)
