@@ -20,6 +20,8 @@ HIDDEN = "***"
 """What stands where credentials were."""
 _SCP = re.compile(r"(?P<user>[\w.][\w.-]*@)?(?P<host>[\w.][\w.-]*|\[[0-9a-fA-F:.]+\]):(?P<path>[^-].*)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_WITH_USER = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<user>[^/?#]*)@(?P<rest>.*)", re.DOTALL)
+"""All up to the last @ of the host's part: a password may hold quotes and unquoted @ signs."""
 _TOKEN_PARAMETER = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -53,7 +55,10 @@ def redact(text: str) -> str:
 def without_credentials(url: str) -> str:
     """The address as it may be shown to whoever reads a service's configuration. The user name of an ssh
     address is no secret, and clients need it back as they wrote it."""
-    return url if re.match(r"ssh://[^/@:\s]+@", url) else redact(url)
+    match = _WITH_USER.fullmatch(url)
+    if match and (match["scheme"].lower() != "ssh://" or ":" in match["user"]):
+        url = f"{match['scheme']}{HIDDEN}@{match['rest']}"
+    return _TOKEN_PARAMETER.sub(rf"\1{HIDDEN}", url)
 
 
 def parse_remote(url: str, *, local_sources: bool) -> Remote:

@@ -111,7 +111,7 @@ async def edit(context: Context, service: S, body: ServiceInput) -> S:
 
 
 def _place(git: GitSource | None) -> tuple[str, str | None] | None:
-    return (git.url, git.branch) if git else None
+    return (without_credentials(git.url), git.branch) if git else None
 
 
 async def _keep_data(tx: Transaction, current: Database, edited: Database) -> None:
@@ -194,13 +194,13 @@ _CONVERTED: dict[str, Convert] = {
     "name": lambda _, __, given: {"name": checked_name(given)},
     "auto_deploy": lambda _, __, given: {"auto_deploy": given is not False},
     "healthchecks": lambda _, __, given: {"healthchecks": given.healthchecks()},
-    "git_repository": lambda _, current, given: {"git": _git("git_repository", current, given)},
+    "git_repository": lambda context, current, given: _repository(context, current, given),
     "entrypoint": lambda _, __, given: {"entrypoint": given or None},
     "arguments": lambda _, __, given: {"arguments": tuple(given or ())},
     "ports": lambda context, current, given: {"ports": _ports(context, current, given or ())},
     "storage": lambda context, current, given: _storage_of(context, current, given),
     "instance_type": lambda _, __, given: _no_instance_type(given),
-    "source": lambda _, current, given: _source(current, given),
+    "source": lambda context, current, given: _source(context, current, given),
     "schedule": lambda _, __, given: _schedule(given),
 }
 
@@ -224,7 +224,11 @@ def _image_of(current: Service | None, given: Mapping[str, Any]) -> Fields:
     return {"image": Image(**{**known, **fields})} if fields else {}
 
 
-def _source(current: Service | None, given: Any) -> Fields:
+def _repository(context: Context, current: Service | None, given: GitInput) -> Fields:
+    return {"git": _git(context, "git_repository", current, given)}
+
+
+def _source(context: Context, current: Service | None, given: Any) -> Fields:
     if given.image and given.docker:
         raise Invalid("source: exactly one of image and docker is expected")
     if given.image:
@@ -235,7 +239,7 @@ def _source(current: Service | None, given: Any) -> Fields:
         raise Invalid("source.docker.dockerfile_raw: put the Dockerfile into the repository")
     return {
         "image": None,
-        "git": _git("source.docker.git_repository", current, given.docker.git_repository),
+        "git": _git(context, "source.docker.git_repository", current, given.docker.git_repository),
         "dockerfile_path": given.docker.dockerfile_path,
     }
 
@@ -262,17 +266,20 @@ def _command(given: CommandInput | None) -> Command | None:
     return Command(entrypoint=given.entrypoint or None, arguments=tuple(given.arguments or ()))
 
 
-def _git(field: str, current: Service | None, body: GitInput) -> GitSource:
-    """The source as it was written, because clients compare what they read with what they sent."""
-    url, branch, root = _address(field, current, body.url.strip()), body.branch, body.root_path or "/"
+def _git(context: Context, field: str, current: Service | None, body: GitInput) -> GitSource:
+    """The source as it was written, because clients compare what they read with what they sent; only
+    credentials are hidden and sealed."""
+    url, branch, root = body.url.strip(), body.branch, body.root_path or "/"
     if not url.isprintable() or not url or url.startswith("-"):
         raise Invalid(f"{field}.url: {redact(url)!r} is not a repository address")
     if branch is not None and (not branch.strip() or branch.startswith("-") or not branch.isprintable()):
         raise Invalid(f"{field}.branch: {branch!r} is not a branch name")
     if ".." in root.split("/") or not root.isprintable():
         raise Invalid(f"{field}.root_path: {root!r} leads out of the repository")
+    shown, sealed = _address(context, field, current.git if current else None, url)
     return GitSource(
-        url=url,
+        url=shown,
+        sealed_url=sealed,
         branch=branch,
         root_path=root if root.startswith("/") else f"/{root}",
         provider=body.provider,
@@ -280,16 +287,21 @@ def _git(field: str, current: Service | None, body: GitInput) -> GitSource:
     )
 
 
-def _address(field: str, current: Service | None, url: str) -> str:
-    """An address that was read without its credentials and is sent back keeps them."""
-    kept = current.git.url if current and current.git else ""
-    if url == without_credentials(kept):
-        return kept
+def _address(context: Context, field: str, known: GitSource | None, url: str) -> tuple[str, str]:
+    """The address as it is shown, and sealed with its credentials when it has some.
+
+    One that was read without its credentials and is sent back keeps them.
+    """
+    shown = without_credentials(url)
+    if known and url == without_credentials(known.url):
+        if known.sealed_url or url == known.url:
+            return shown, known.sealed_url
+        return shown, context.sealer.seal(known.url)
     if HIDDEN in url:
         raise Invalid(
             f"{field}.url: {url!r} has its credentials left out", hint="give the address with credentials"
         )
-    return url
+    return shown, "" if shown == url else context.sealer.seal(url)
 
 
 def _ports(context: Context, current: Service | None, bodies: Sequence[PortInput]) -> tuple[Port, ...]:

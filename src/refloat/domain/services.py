@@ -16,13 +16,18 @@ class GitProvider(StrEnum):
 
 
 class GitSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the code is. `branch` None means the remote's default branch; `root_path` begins with "/"."""
+    """Where the code is. `branch` None means the remote's default branch; `root_path` begins with "/".
+
+    An address with credentials is kept sealed, in `sealed_url`; `url` then shows `***` in their place.
+    Builders are given an opened source, whose `url` has them.
+    """
 
     url: str
     branch: str | None = None
     root_path: str = "/"
     provider: GitProvider | None = None
     git_token_id: str | None = None
+    sealed_url: str = ""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from refloat.domain.resources import (
     VariableScope,
 )
 from refloat.domain.revision import DatabaseServer
-from refloat.domain.services import AnyService, Container, Database, DatabaseType, Job, Service
+from refloat.domain.services import AnyService, Container, Database, DatabaseType, GitSource, Job, Service
 from refloat.domain.variables import Effective, Place, builtins, effective
 from refloat.execution.applied import Applied, of_environment
 from refloat.planning.wanted import Wanted, commands_of, fields_of, is_routed, way_of
@@ -61,6 +61,19 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 def open_snapshot(sealed: str, sealer: Sealer) -> Snapshot:
     """The snapshot that a claim stored."""
     return msgspec.json.decode(sealer.open(sealed), type=Snapshot)
+
+
+def opened_source(source: GitSource, sealer: Sealer) -> GitSource:
+    """The source as builders need it, with its credentials."""
+    if not source.sealed_url:
+        return source
+    return msgspec.structs.replace(source, url=sealer.open(source.sealed_url), sealed_url="")
+
+
+def _opened(service: AnyService, sealer: Sealer) -> AnyService:
+    if service.git is None:
+        return service
+    return msgspec.structs.replace(service, git=opened_source(service.git, sealer))
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ async def compile_environment(
         domains = await store.children(read, CustomDomain, service.id)
         wanted.append(_wanted(service, stages[service.stage_id], resolved, domains, sealer))
         snapshots[service.id] = ServiceSnapshot(
-            service=service,
+            service=_opened(service, sealer),
             variables={name: found.value for name, found in resolved.items() if found.mount_path is None},
             files={found.mount_path: found.value for found in resolved.values() if found.mount_path},
             secrets=_secrets(resolved),

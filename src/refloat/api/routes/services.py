@@ -22,6 +22,7 @@ from refloat.domain.services import (
     Service,
 )
 from refloat.execution.places import addresses_of, platform_of
+from refloat.execution.snapshot import opened_source
 from refloat.planning.wanted import is_routed
 from refloat.store import resources as store
 
@@ -135,7 +136,8 @@ def _commits(kind: type[Service]) -> Any:
             raise Invalid(f"{service.name} is not built from git and has no commits")
         environment = await store.get(call.read, Environment, service.parent)
         platform = await platform_of(call.read, call.context.platforms, environment)
-        found = await platform.builder.commits(service.id, service.git, _COMMITS)
+        source = opened_source(service.git, call.context.sealer)
+        found = await platform.builder.commits(service.id, source, _COMMITS)
         return shapes.listed(
             [
                 {
