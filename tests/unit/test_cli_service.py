@@ -58,14 +58,20 @@ def test_relative_paths_mean_the_same_in_the_unit(monkeypatch: pytest.MonkeyPatc
         "REFLOAT_DATA_DIR": "data",
         "REFLOAT_NODE_DIR": "node",
         "REFLOAT_CADDY": "./caddy",
+        "REFLOAT_TLS_CERT": "own.pem",
+        "REFLOAT_TLS_KEY": "own.key",
+        "REFLOAT_ACME_ROOTS": "ca/roots.pem",
         "REFLOAT_SECRET_KEY_FILE": "key",
         "REFLOAT_DATABASE_URL": "sqlite:///x.db",
     }
     told = settings_variables(given, load(given))
     assert told["REFLOAT_DATA_DIR"] == str(tmp_path / "data")
     assert told["REFLOAT_NODE_DIR"] == str(tmp_path / "node")
-    assert told["REFLOAT_SECRET_KEY_FILE"] == str(tmp_path / "key")
     assert told["REFLOAT_CADDY"] == str(tmp_path / "caddy")
+    assert told["REFLOAT_TLS_CERT"] == str(tmp_path / "own.pem")
+    assert told["REFLOAT_TLS_KEY"] == str(tmp_path / "own.key")
+    assert told["REFLOAT_ACME_ROOTS"] == str(tmp_path / "ca/roots.pem")
+    assert told["REFLOAT_SECRET_KEY_FILE"] == str(tmp_path / "key")
     assert told["REFLOAT_DATABASE_URL"] == f"sqlite:///{tmp_path / 'x.db'}"
 
 

@@ -159,6 +159,9 @@ def command() -> list[str]:
     return [sys.executable, "-P", "-m", "refloat", "serve"]
 
 
+_FILES = {"REFLOAT_SECRET_KEY_FILE", "REFLOAT_TLS_CERT", "REFLOAT_TLS_KEY", "REFLOAT_ACME_ROOTS"}
+
+
 def settings_variables(environ: context.Environ, settings: Settings) -> dict[str, str]:
     """The settings this shell has as variables that mean the same in another folder."""
     given = context.given_settings(environ)
@@ -169,6 +172,8 @@ def settings_variables(environ: context.Environ, settings: Settings) -> dict[str
         given["REFLOAT_SECRET_KEY_FILE"] = settings.secret_key_file
     if "/" in given.get("REFLOAT_CADDY", ""):
         given["REFLOAT_CADDY"] = str(Path(given["REFLOAT_CADDY"]).absolute())
+    for name in _FILES & given.keys():
+        given[name] = str(Path(given[name]).absolute())
     if given.get("REFLOAT_DATABASE_URL", "").startswith("sqlite:///"):
         path = Path(given["REFLOAT_DATABASE_URL"].removeprefix("sqlite:///")).absolute()
         given["REFLOAT_DATABASE_URL"] = f"sqlite:///{path}"
