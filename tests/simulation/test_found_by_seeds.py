@@ -44,8 +44,8 @@ async def test_requests_keep_their_order_when_the_wall_clock_goes_back(tmp_path:
     environment = await plane.environment()
     await plane.application(environment, "api", "build_seconds=0.05")
     asked = []
-    for _ in range(3):
-        body = await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    for verb in ("redeploy", "stop", "redeploy"):  # equal ones in a row would be one request
+        body = await plane.call("POST", f"/environment/{environment}/{verb}", expect=202)
         asked.append(body["deployment_request_id"])
         shown = await plane.call("GET", f"/environment/{environment}/status")
         assert shown["deployment_request_id"] == asked[-1]
