@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants check lint lock states clean
+.PHONY: help demo test sim mutants crash newcomer check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -38,6 +38,12 @@ lint: $(VENV)/dev.ready ## style, types and layers
 
 mutants: $(VENV)/dev.ready ## put deliberate defects into the product; the simulation must find each
 	@$(BIN)/python -m pytest -m mutant
+
+crash: $(VENV)/dev.ready ## kill a real server before, during and after every step
+	@$(BIN)/python -m pytest -m matrix
+
+newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
+	@tests/newcomer/clean_root.sh demo
 
 check: lint test ## what CI runs
 

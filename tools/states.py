@@ -13,21 +13,27 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "states.md"
 
 
 class Recipe(NamedTuple):
-    """`script` is the simulated service's behaviour, `calls` what is asked of the environment, in order."""
+    """`script` is the simulated service's behaviour, `calls` what is asked of the environment, in order.
+
+    With `apart` each service has a stage of its own.
+    """
 
     meaning: str
     script: str
     calls: tuple[str, ...]
     services: int = 1
+    apart: bool = False
 
 
 _LONG = "30"
 RECIPES: dict[State, Recipe] = {
     State.READY: Recipe("configured, never deployed", "", ()),
     State.QUEUED: Recipe(
-        "waits behind a deployment that runs", f"build_seconds={_LONG}", ("redeploy", "redeploy")
+        "waits behind a deployment that runs", f"build_seconds={_LONG}", ("redeploy", "BUILDING", "redeploy")
     ),
-    State.DEPLOYMENT_QUEUED: Recipe("next in line", "", ("redeploy",)),
+    State.DEPLOYMENT_QUEUED: Recipe(
+        "next in line", f"build_seconds={_LONG}", ("redeploy",), services=2, apart=True
+    ),
     State.WAITING_RUNNING: Recipe(
         "its stage runs, waits for a place", f"build_seconds={_LONG}", ("redeploy",), services=8
     ),
@@ -47,7 +53,9 @@ RECIPES: dict[State, Recipe] = {
     State.CANCELED: Recipe(
         "canceled, nothing of it runs", f"build_seconds={_LONG}", ("redeploy", "BUILDING", "cancelDeployment")
     ),
-    State.STOP_QUEUED: Recipe("next in line", "", ("redeploy", "DEPLOYED", "stop")),
+    State.STOP_QUEUED: Recipe(
+        "next in line", f"stop_seconds={_LONG}", ("redeploy", "DEPLOYED", "stop"), services=2, apart=True
+    ),
     State.WAITING_STOPPING: Recipe(
         "its stage runs, waits for a place",
         f"stop_seconds={_LONG}",
@@ -59,7 +67,9 @@ RECIPES: dict[State, Recipe] = {
     ),
     State.STOPPED: Recipe("nothing of it runs", "", ("redeploy", "DEPLOYED", "stop")),
     State.STOP_ERROR: Recipe("could not be stopped", "stop=fail", ("redeploy", "DEPLOYED", "stop")),
-    State.RESTART_QUEUED: Recipe("next in line", "", ("redeploy", "DEPLOYED", "restart")),
+    State.RESTART_QUEUED: Recipe(
+        "next in line", "boot_seconds=0.5", ("redeploy", "DEPLOYED", "restart"), services=2, apart=True
+    ),
     State.WAITING_RESTARTING: Recipe(
         "its stage runs, waits for a place",
         "boot_seconds=0.3",
@@ -73,7 +83,9 @@ RECIPES: dict[State, Recipe] = {
     State.RESTART_ERROR: Recipe(
         "it did not come up again; the old one serves", "boot=ok,exit", ("redeploy", "DEPLOYED", "restart")
     ),
-    State.DELETE_QUEUED: Recipe("next in line", "", ("redeploy", "DEPLOYED", "uninstall")),
+    State.DELETE_QUEUED: Recipe(
+        "next in line", f"stop_seconds={_LONG}", ("redeploy", "DEPLOYED", "uninstall"), services=2, apart=True
+    ),
     State.WAITING_DELETING: Recipe(
         "its stage runs, waits for a place",
         f"stop_seconds={_LONG}",
@@ -131,7 +143,8 @@ def _row(state: State) -> str:
     shown = ("any action, " + pairs[0].split(", ")[1].rstrip(")")) if len(pairs) > 1 else "".join(pairs)
     calls = ", ".join(f"`{call}`" for call in recipe.calls) or "none"
     script = f"`{recipe.script}`" if recipe.script else "none"
-    return f"| {state} | {recipe.meaning} | {shown or 'no pair'} | {calls} | {script} | {recipe.services} |"
+    services = f"{recipe.services}, each in a stage of its own" if recipe.apart else recipe.services
+    return f"| {state} | {recipe.meaning} | {shown or 'no pair'} | {calls} | {script} | {services} |"
 
 
 def _diagram() -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from refloat.supervisor.processes import LocalSupervisor
 from tests.e2e.installation import APP, Installation, Repository, eventually
@@ -32,7 +33,13 @@ def _check_journal(journal: list[dict[str, Any]], crashed: str) -> None:
         assert step["attempt"] == 1 or (step["step"] == crashed and step["attempt"] == 2), step
 
 
-@pytest.mark.parametrize("moment", ["before", "during", "after"])
+def _all_but(usual: str) -> list[ParameterSet | str]:
+    """The moments of a step; all but the usual one belong to the whole matrix."""
+    moments = ("before", "during", "after")
+    return [m if m == usual else pytest.param(m, marks=pytest.mark.matrix) for m in moments]
+
+
+@pytest.mark.parametrize("moment", _all_but("during"))
 @pytest.mark.parametrize("step", [s for s in STEPS if s != "precheck"])
 async def test_a_kill_at_any_step_of_a_replacement_is_resumed(step: str, moment: str, folder: Path) -> None:
     installation = Installation(folder)

@@ -15,7 +15,10 @@ NEVER_OF_AN_ENVIRONMENT = (State.EXECUTING, State.RECAP, *(s for s in State if s
 async def test_every_state_is_reached_by_its_recipe(state: State, plane: ControlPlane) -> None:
     recipe = states.RECIPES[state]
     environment = await plane.environment()
-    services = [await plane.application(environment, f"s{n}", recipe.script) for n in range(recipe.services)]
+    stages = [f"stage {n}" if recipe.apart else "" for n in range(recipe.services)]
+    services = [
+        await plane.application(environment, f"s{n}", recipe.script, stage) for n, stage in enumerate(stages)
+    ]
     for call in recipe.calls:
         if call.isupper():
             await plane.until(environment, call)
