@@ -16,6 +16,7 @@ from refloat.domain.errors import Conflict, Invalid, NotFound
 from refloat.domain.ids import execution_number
 from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Environment, Stage
+from refloat.domain.revision import Capabilities
 from refloat.domain.services import AnyService, Commit, Container, Job, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
@@ -59,10 +60,13 @@ async def request(
     )
     if plan_hash is not None:
         await _expect_plan(context, environment, demand)
+    capabilities = await _capabilities(context, environment, verb)
     async with context.database.transaction() as tx:
         await _pin(tx, environment, versions or {})
         chosen = await _chosen(tx, environment, demand)
-        await _require_runnable(context, tx, environment, demand, chosen)
+        if capabilities:
+            for service, _ in chosen:
+                require_runnable(capabilities, service)
         await _refuse_impossible(tx, environment, demand, chosen)
         if verb is Verb.DELETE and await _delete_at_once(tx, environment, demand, chosen):
             return None
@@ -206,22 +210,18 @@ async def _chosen(
     return [(service, stages[service.stage_id]) for service in covered]
 
 
-async def _require_runnable(
-    context: Context,
-    tx: Transaction,
-    environment: Environment,
-    demand: Request,
-    chosen: Sequence[tuple[AnyService, Stage]],
-) -> None:
-    if demand.verb.action not in (Action.DEPLOY, Action.RESTART):
-        return
+async def _capabilities(context: Context, environment: Environment, verb: Verb) -> Capabilities | None:
+    """What the cluster can run; None where nothing is started, or only a server of its node can tell.
+
+    Asked before the transaction, because an engine may look at the machine for it.
+    """
+    if verb.action not in (Action.DEPLOY, Action.RESTART):
+        return None
     try:
-        platform = await platform_of(tx, context.platforms, environment)
-    except Elsewhere:  # a server of its node will see
-        return
-    capabilities = platform.engine.capabilities()
-    for service, _ in chosen:
-        require_runnable(capabilities, service)
+        platform = await platform_of(context.database.read, context.platforms, environment)
+    except Elsewhere:
+        return None
+    return platform.engine.capabilities()
 
 
 async def _refuse_impossible(

@@ -36,11 +36,11 @@ def _of_database(capabilities: Capabilities, database: Database) -> str:
         return "managed databases belong to a cloud provider; use the mode CONTAINER"
     known = capabilities.databases.get(database.type, ())
     if not known:
-        return f"there is no {database.type} on this cluster; {_remedy(capabilities, database)}"
+        return f"there is no {database.type} on this cluster; {_remedy(database)}"
     if not any(database_runs(database.type, version, database.version) for version in known):
         return (
             f"there is no {database.type} {database.version} on this cluster, only {', '.join(known)}; "
-            + _remedy(capabilities, database)
+            + _remedy(database)
         )
     return ""
 
@@ -48,7 +48,7 @@ def _of_database(capabilities: Capabilities, database: Database) -> str:
 _PACKAGES = {"POSTGRESQL": "postgresql-{major}", "REDIS": "valkey-server (or redis-server)"}
 
 
-def _remedy(capabilities: Capabilities, database: Database) -> str:
+def _remedy(database: Database) -> str:
     package = _PACKAGES.get(database.type)
     if package is None:
         return "it needs a cluster with Docker"
