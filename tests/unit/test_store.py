@@ -55,6 +55,19 @@ async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(databa
     assert stored == {n for n in range(30) if n % 3}
 
 
+async def test_the_reads_of_a_snapshot_see_one_instant(store: Store) -> None:
+    """Also when a commit arrives from elsewhere between two of them: SQLite's are made in a thread."""
+    reading, writing = store.open(), store.open()
+    async with reading.snapshot() as read:
+        assert await resources.everything(read, Organization) == ()
+        async with writing.transaction() as tx:
+            await resources.insert_resource(tx, organization(1))
+        assert await resources.everything(read, Organization) == ()
+    assert len(await resources.everything(reading.read, Organization)) == 1
+    await reading.close()
+    await writing.close()
+
+
 async def test_what_a_transaction_left_committed_is_there_after_reopening(store: Store) -> None:
     first = store.open()
     async with first.transaction() as tx:

@@ -210,15 +210,6 @@ async def test_a_reader_of_events_misses_none_whoever_writes_them(database: Data
     await second.close()
 
 
-async def test_the_reads_of_a_snapshot_see_one_instant(database: Database) -> None:
-    async with database.snapshot() as read:
-        assert await resources.everything(read, Organization) == ()
-        async with database.transaction() as tx:
-            await resources.insert_resource(tx, organization(1))
-        assert await resources.everything(read, Organization) == ()
-    assert await stored(database) == ["1"]
-
-
 async def test_a_caller_that_is_cancelled_leaves_nothing_behind(database: Database) -> None:
     """Neither half a unit nor a connection of no use, wherever it was interrupted."""
 

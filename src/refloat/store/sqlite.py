@@ -59,8 +59,18 @@ class SqliteDatabase:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
-        """Nothing waits between two reads, so nothing is written between them."""
-        yield self.read
+        """One transaction of the reader: a commit on its way in a thread shows before it or after it.
+
+        What is done inside only reads, so nothing waits and nobody else reads by that old state.
+        """
+        if self._in_memory:  # one connection for all, and nothing is committed in a thread
+            yield self.read
+            return
+        self._reader.execute("BEGIN")
+        try:
+            yield self.read
+        finally:
+            self._reader.execute("COMMIT")
 
     def _enter_batch(self) -> asyncio.Future[None]:
         """The future of the commit that will carry this transaction; begins a batch if there is none."""
