@@ -13,6 +13,7 @@ from refloat.clock import Clock, SystemClock
 from refloat.control.context import Context
 from refloat.control.organizations import bootstrap
 from refloat.domain.resources import ClusterKind
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
@@ -46,6 +47,7 @@ class ControlPlane:
         self.platforms = {kind: self._platform() for kind in ClusterKind}
         self.sealer = Sealer(b"k" * 32)
         settings = Settings(data_dir=folder, node_dir=folder / "node", admin_token="rf_admin")
+        self.capacity = Capacity()
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None
         self.context = Context(
@@ -77,7 +79,13 @@ class ControlPlane:
         """A worker of its own; a former one must have ended."""
         await bootstrap(self.context)
         self.worker = Worker(
-            self.database, self.sealer, self.clock, self.platforms, domain="localhost", crash=crash
+            self.database,
+            self.sealer,
+            self.clock,
+            self.platforms,
+            domain="localhost",
+            capacity=self.capacity,
+            crash=crash,
         )
         self.task = asyncio.create_task(self.worker.run())
 

@@ -7,6 +7,7 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.replicas import Term
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.places import Platforms
 from refloat.execution.reconciler import Reconciler
@@ -34,6 +35,7 @@ class NodeWork:
         *,
         domain: str,
         drain_seconds: float,
+        capacity: Capacity,
         crash: CrashPoints,
         prepare: Callable[[], Awaitable[None]],
     ) -> None:
@@ -44,6 +46,7 @@ class NodeWork:
         self._platforms = platforms
         self._domain = domain
         self._drain_seconds = drain_seconds
+        self._capacity = capacity
         self._crash = crash
         self._worker: Worker | None = None
 
@@ -77,6 +80,7 @@ class NodeWork:
             self._platforms,
             domain=self._domain,
             drain_seconds=self._drain_seconds,
+            capacity=self._capacity,
             crash=self._crash,
             term=term,
         )
