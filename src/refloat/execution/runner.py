@@ -19,8 +19,9 @@ from refloat.execution import queue
 from refloat.execution.capacity import widest
 from refloat.execution.journal import CancelRequested
 from refloat.execution.logs import redact
+from refloat.execution.means import Means
 from refloat.execution.snapshot import Snapshot
-from refloat.execution.steps import Means, ServiceSteps
+from refloat.execution.steps import ServiceSteps
 from refloat.planning.plan import Plan, ServicePlan, StagePlan, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import resources
@@ -312,7 +313,7 @@ class Runner:
 
     async def _undo(self, steps: ServiceSteps) -> str:
         """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
-        if not steps.touched:
+        if not (steps.touched or steps.executing):
             return steps.plan.replaces or ""
         try:
             return await steps.undo()

@@ -23,6 +23,7 @@ from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.journal import Journal
+from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
@@ -32,7 +33,6 @@ from refloat.execution.snapshot import (
     compile_environment,
     open_snapshot,
 )
-from refloat.execution.steps import Means
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
