@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
+from refloat.domain.deployment import Attempt, Deployment, Event, Outcome, Step, Target
 from refloat.domain.errors import STORAGE, Fenced, StepFailed
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
@@ -166,6 +166,13 @@ class Journal:
         self._steps[service_id, name] = msgspec.structs.replace(
             begun, outcome=outcome, output=text, finished_at=now
         )
+
+    async def note(self, service_id: str, name: StepName, attempt: Attempt) -> None:
+        """Tell readers how often a step that is under way has tried."""
+        text = msgspec.json.encode(attempt).decode()
+        async with self._database.transaction() as tx:
+            await self.own(tx)
+            await store.note_step(tx, self.deployment.id, service_id, name, text)
 
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""

@@ -17,6 +17,7 @@ from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
 from refloat.execution.journal import CancelRequested
+from refloat.execution.limits import DEADLINES
 from refloat.execution.logs import redact
 from refloat.execution.snapshot import Snapshot
 from refloat.execution.steps import Means, ServiceSteps
@@ -27,7 +28,6 @@ from refloat.store.database import Database, Transaction
 
 PARALLEL = 7
 """How many services of a stage are worked on at once."""
-_PRECHECK_SECONDS = 120.0
 _BUILD_STEPS = (StepName.BUILD,)
 
 
@@ -114,7 +114,11 @@ class Runner:
         if not unpinned or self._canceled:
             return not self._canceled
         output = await self._journal.step(
-            "", StepName.PRECHECK, lambda: self._resolve(unpinned), _PRECHECK_SECONDS, completes=self._pin
+            "",
+            StepName.PRECHECK,
+            lambda: self._resolve(unpinned),
+            DEADLINES[StepName.PRECHECK],
+            completes=self._pin,
         )
         commits = msgspec.convert(output["commits"], dict[str, Commit])
         for service_id, commit in commits.items():

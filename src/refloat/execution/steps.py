@@ -1,23 +1,24 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
 
 from refloat.builders.base import BuildRequest
 from refloat.clock import Clock
-from refloat.domain.deployment import Swap, Verb
+from refloat.domain.deployment import Attempt, Swap, Verb
 from refloat.domain.progress import Action, Phase
 from refloat.domain.revision import ALIVE, Artifact, Instance, InstanceState, Ran, Revision
 from refloat.domain.services import Job
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.domains import attach, reattach
-from refloat.execution.executing import job_deadline, run_job, run_release
+from refloat.execution.executing import run_job, run_release
 from refloat.execution.journal import Effect, Journal, Output
-from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES, ready_deadline
-from refloat.execution.logs import StepLog
+from refloat.execution.limits import BUILD_SECONDS, PHASES, ServiceLimits, limits_of
+from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import JobOutput, store_outputs, stored_outputs
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait, verify_route
@@ -109,7 +110,7 @@ class ServiceSteps:
             self.service_id,
             name,
             effect,
-            self._deadline(name),
+            self._limits.deadline(name),
             phase=None if after_outcome else self._phase(name),
             completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
             despite_cancel=after_outcome,
@@ -123,16 +124,10 @@ class ServiceSteps:
             return Phase.EXECUTING if runs else Phase.RUNNING
         return Phase.EXECUTING if self._artifact().release else None
 
-    def _deadline(self, name: StepName) -> float:
-        if name is StepName.EXECUTE and self._job:
-            return job_deadline(self._job)
-        if name is StepName.READY:
-            return ready_deadline(self._revision().readiness)
-        if name is StepName.DRAIN:
-            return self._means.drain_seconds + 15
-        if name in (StepName.STOP, StepName.DISCARD):
-            return self._grace() + 20
-        return DEADLINES[name]
+    @cached_property
+    def _limits(self) -> ServiceLimits:
+        means = self._means
+        return limits_of(self.plan, self._snapshot, self._before, means.sealer, means.drain_seconds)
 
     def _completion(self, name: StepName) -> Any:
         """What is written together with the end of the last deciding step."""
@@ -167,9 +162,6 @@ class ServiceSteps:
         assert self._before is not None
         return self._before.revision(self._means.sealer)
 
-    def _grace(self) -> float:
-        return self._old().grace_seconds if self._before else 10.0
-
     @property
     def new_key(self) -> str:
         """The key of the revision this deployment makes."""
@@ -198,6 +190,11 @@ class ServiceSteps:
         assert output is not None
         return tuple(msgspec.convert(output[_ENDPOINTS], list[str]))
 
+    async def _note(self, name: StepName, attempt: Attempt) -> None:
+        complaint = redact(attempt.complaint, self.secrets)
+        shown = msgspec.structs.replace(attempt, complaint=complaint)
+        await self._means.journal.note(self.service_id, name, shown)
+
     # -- effects
 
     async def _build(self) -> Output:
@@ -223,7 +220,8 @@ class ServiceSteps:
     async def _execute(self) -> Output:
         artifact = self._artifact()
         if job := self._job:
-            self._produced = await run_job(self._means.clock, self._run, job, self.plan.action, artifact)
+            clock, note = self._means.clock, partial(self._note, StepName.EXECUTE)
+            self._produced = await run_job(clock, self._run, job, self.plan.action, artifact, note)
             return {"outputs": sorted(self._produced)}
         if not artifact.release:
             return {"skipped": "no release command"}
@@ -246,7 +244,8 @@ class ServiceSteps:
             # A machine that went down between the two steps took the instances with it.
             instances = await self._means.platform.engine.prepare(revision)
         engine, clock = self._means.platform.engine, self._means.clock
-        await ReadinessWait(engine, clock, revision, routed=self.plan.routed).until_ready()
+        note = partial(self._note, StepName.READY)
+        await ReadinessWait(engine, clock, revision, routed=self.plan.routed, note=note).until_ready()
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _switch(self) -> Output:
@@ -305,7 +304,7 @@ class ServiceSteps:
         found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
         keys = {i.revision_key for i in found if i.service_id == self.service_id} - {self.new_key}
         for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
-            await (await self._held()).engine.stop(key, self._grace())
+            await (await self._held()).engine.stop(key, self._limits.grace_seconds)
         return {}
 
     async def _destroy(self) -> Output:
@@ -329,7 +328,7 @@ class ServiceSteps:
 
     async def _undo_step(self, name: StepName, effect: Effect) -> Output:
         return await self._means.journal.step(
-            self.service_id, name, effect, self._deadline(name), despite_cancel=True
+            self.service_id, name, effect, self._limits.deadline(name), despite_cancel=True
         )
 
     async def _revert(self) -> Output:

@@ -253,6 +253,11 @@ async def end_step(
     )
 
 
+async def note_step(tx: Transaction, deployment_id: str, service_id: str, name: str, note: str) -> None:
+    """Put a note where the output of a step will be; nothing if it has ended."""
+    await tx.run(q.NOTE_STEP, key=deployment_id, service=service_id, step_name=name, new_output=note)
+
+
 async def steps(read: Reader, deployment_id: str) -> tuple[Step, ...]:
     """The journal of a deployment, in order of beginning."""
     return tuple(_step(row) for row in await read.all(q.STEPS, deployment_id=deployment_id))

@@ -124,6 +124,7 @@ BEGIN_STEP = Query(
             "attempt": step.c.attempt + 1,
             "fence": _begin_step.excluded.fence,
             "outcome": None,
+            "output": _begin_step.excluded.output,
             "started_at": _begin_step.excluded.started_at,
             "finished_at": None,
         },
@@ -139,6 +140,16 @@ END_STEP = Query(
         )
     )
     .values(outcome=bindparam("new_outcome"), output=bindparam("new_output"), finished_at=bindparam("now"))
+)
+NOTE_STEP = Query(
+    update(step)
+    .where(
+        step.c.deployment_id == bindparam("key"),
+        step.c.service_id == bindparam("service"),
+        step.c.name == bindparam("step_name"),
+        step.c.outcome.is_(None),
+    )
+    .values(output=bindparam("new_output"))
 )
 STEPS = Query(
     select(step)
