@@ -32,6 +32,7 @@ from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
 from refloat.execution.places import NodePlatforms, Platforms
 from refloat.execution.platform import Platform
+from refloat.metrics import Metrics
 from refloat.routers.caddy import CaddyRouter, Issuer, Tls
 from refloat.routers.caddy.tls import read_own, read_roots
 from refloat.routers.publishing import publish
@@ -208,7 +209,7 @@ async def _serve(
     call_others: Callable[[], None],
     replica_id: str,
 ) -> None:
-    clock, platforms = SystemClock(), platforms_of(settings, database, sealer)
+    clock, platforms, metrics = SystemClock(), platforms_of(settings, database, sealer), Metrics()
 
     async def prepare() -> None:
         await end_every_build(LocalSupervisor(settings.node_dir))
@@ -225,6 +226,7 @@ async def _serve(
         drain_seconds=settings.drain_seconds,
         crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
         prepare=prepare,
+        telemetry=metrics,
     )
 
     def wake() -> None:
@@ -239,6 +241,9 @@ async def _serve(
         entropy=os.urandom,
         platforms=platforms,
         wake=wake,
+        complaint=work.complaint,
+        telemetry=metrics,
+        exposition=metrics,
     )
     async with _at_work(settings, platforms, work, replica_id):
         await bootstrap(context)

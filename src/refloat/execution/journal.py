@@ -17,9 +17,10 @@ from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
-from refloat.store.database import Database, Transaction
+from refloat.store.database import Database, Reader, Transaction
 
 Output = dict[str, object]
 Effect = Callable[[], Coroutine[Any, Any, Output]]
@@ -34,9 +35,16 @@ class Journal:
     """What was begun, what ended and how, for one claimed deployment."""
 
     def __init__(
-        self, database: Database, clock: Clock, deployment: Deployment, owner: str, crash: CrashPoints
+        self,
+        database: Database,
+        clock: Clock,
+        deployment: Deployment,
+        owner: str,
+        crash: CrashPoints,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.deployment = deployment
+        self.telemetry = telemetry or Silent()
         self._database = database
         self._clock = clock
         self._owner = owner
@@ -44,6 +52,7 @@ class Journal:
         self._steps: dict[tuple[str, str], Step] = {}
         self._targets: dict[str, Target] = {}
         self._ordinal = 0
+        self._since: dict[tuple[str, str], float] = {}
 
     async def load(self) -> None:
         """Fold what an earlier owner wrote."""
@@ -102,6 +111,7 @@ class Journal:
         self._crash.hit(name, Moment.BEFORE)
         await self._begin(service_id, name, phase, despite_cancel)
         self._crash.arm(name)
+        self._since[service_id, name] = self._clock.monotonic()
         try:
             output = await self._bounded(name, effect, deadline)
         except asyncio.CancelledError:
@@ -163,6 +173,7 @@ class Journal:
             if completes:
                 await completes(tx, output)
         begun = self._steps[service_id, name]
+        self.telemetry.step_ended(name, outcome, self._clock.monotonic() - self._since[service_id, name])
         self._steps[service_id, name] = msgspec.structs.replace(
             begun, outcome=outcome, output=text, finished_at=now
         )
@@ -176,11 +187,18 @@ class Journal:
 
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
-        return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
+        return await self._ours(tx)
 
     async def assert_ours(self) -> None:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
-        await store.assert_owned(self._database.read, self.deployment.id, self._owner, self.deployment.fence)
+        await self._ours(self._database.read)
+
+    async def _ours(self, read: Reader) -> bool:
+        try:
+            return await store.assert_owned(read, self.deployment.id, self._owner, self.deployment.fence)
+        except Fenced:
+            self.telemetry.refused()
+            raise
 
     async def advance(
         self,

@@ -290,6 +290,8 @@ class Runner:
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
         await self._journal.refresh(steps.service_id)
+        if self._journal.begun(steps.service_id, StepName.SWITCH):
+            self._journal.telemetry.swap_failed()
         log = error.log if isinstance(error, StepFailed) else ()
         secrets = steps.secrets
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]
@@ -330,6 +332,7 @@ class Runner:
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
+        self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
 
 
 def _now_serves(serving: str, steps: ServiceSteps) -> str:

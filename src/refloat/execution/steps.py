@@ -397,3 +397,4 @@ class ServiceSteps:
     async def _count_swap(self, tx: Transaction, output: Output) -> None:
         swap = msgspec.convert(output["swap"], Swap)
         await self._means.journal.amend(tx, self.service_id, swap=swap)
+        self._means.journal.telemetry.swapped(swap)

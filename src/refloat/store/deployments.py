@@ -103,6 +103,13 @@ async def running(read: Reader) -> tuple[Deployment, ...]:
     return tuple(_deployment(r) for r in await read.all(q.RUNNING))
 
 
+async def queue_figures(read: Reader) -> tuple[int, int, datetime | None]:
+    """How many wait and how many run, and when the oldest that waits was asked for."""
+    row = await read.one(q.QUEUE_FIGURES)
+    assert row is not None
+    return row["open"] - row["running"], row["running"], _optional(row["oldest"])
+
+
 async def next_number(tx: Transaction, environment_id: str) -> int:
     row = await tx.one(q.NEXT_NUMBER, environment_id=environment_id)
     assert row is not None

@@ -1,6 +1,6 @@
 """The statements of deployments, targets, journal and events; compiled once, bound by `store.deployments`."""
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from refloat.domain.progress import TERMINAL
@@ -41,6 +41,13 @@ CLAIMABLE = Query(
     .order_by(func.min(d.id))
 )
 RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
+QUEUE_FIGURES = Query(
+    select(
+        func.count().label("open"),
+        func.count(d.owner).label("running"),
+        func.min(case((d.owner.is_(None), d.created_at))).label("oldest"),
+    ).where(d.ended == 0)
+)
 NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
