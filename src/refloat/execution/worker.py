@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
@@ -147,6 +148,12 @@ class Worker:
             if not await store.take_over(tx, deployment, self.owner):
                 return
         self._telemetry.taken_over()
+        log.warning(
+            "a deployment is taken over",
+            deployment=deployment.id,
+            environment=deployment.environment_id,
+            former_owner=deployment.owner,
+        )
         taken = await store.find_deployment(self._database.read, deployment.id)
         assert taken is not None
         await self._start(taken)
@@ -236,11 +243,15 @@ class Worker:
         task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
-        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick."""
+        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick.
+
+        What is logged on the way, also by engines, routers and builders, tells which deployment it is of.
+        """
+        bind_contextvars(deployment=deployment.id, environment=deployment.environment_id)
         try:
             await self._run(deployment, runner)
         except STORAGE as error:
-            log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
+            log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
         finally:
@@ -252,7 +263,7 @@ class Worker:
         except STORAGE:
             raise
         except Exception as error:
-            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
+            log.exception("a deployment stopped unexpectedly")
             with contextlib.suppress(Fenced):
                 await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
