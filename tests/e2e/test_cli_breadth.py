@@ -55,6 +55,7 @@ def test_cancel_ends_what_runs(installation: Installation, shell: Shell) -> None
     assert installation.ended(reading(shell, "env", "list")[0]["id"])["state"] == "CANCELED"
     told = shell("explain", "shop", "--version", reading(shell, "explain", "shop")["deployment_request_id"])
     assert "deployment 1 (redeploy by admin) ended: canceled" in told
+    assert "s, in this order:" in told and "build of app0 (canceled)" in told
     assert "refloat explain" not in shell("status", "shop")
 
 

@@ -12,6 +12,8 @@ from refloat.planning.plan import ServicePlan, StepName
 from refloat.store.sealing import Sealer
 
 BUILD_SECONDS = 1800.0
+PARALLEL = 7
+"""How many services of a stage are worked on at once."""
 
 DEADLINES = {
     StepName.PRECHECK: 120.0,

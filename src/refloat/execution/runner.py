@@ -18,7 +18,7 @@ from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
 from refloat.execution.journal import CancelRequested
-from refloat.execution.limits import DEADLINES
+from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
 from refloat.execution.snapshot import Snapshot
 from refloat.execution.steps import Means, ServiceSteps
@@ -27,8 +27,6 @@ from refloat.planning.wanted import COMMIT
 from refloat.store import resources
 from refloat.store.database import Database, Transaction
 
-PARALLEL = 7
-"""How many services of a stage are worked on at once."""
 log = structlog.get_logger()
 _BUILD_STEPS = (StepName.BUILD,)
 

@@ -7,8 +7,8 @@ from refloat.domain.deployment import Deployment
 from refloat.domain.progress import Phase
 from refloat.domain.services import Probe
 from refloat.execution.explanation import Doing, Explanation, Situation
+from refloat.execution.limits import PARALLEL
 from refloat.execution.readiness import ALIVE_SECONDS, BOOT_SECONDS
-from refloat.execution.runner import PARALLEL
 from refloat.planning.plan import StepName
 
 _AWAITED = {

@@ -16,4 +16,12 @@ async def explain(request: Http, deployment_id: Id) -> Body:
     return explanations.body(await control.read(call.context, found.id))
 
 
-ROUTES = (explain,)
+@get("/refloat/deployment/{deployment_id:str}/critical-path")
+async def read_critical_path(request: Http, deployment_id: Id) -> Body:
+    """What determined how long an ended deployment took, and what took longer than the time before."""
+    call = Call(request)
+    found = await reach_deployment(call, deployment_id)
+    return explanations.time_spent(await control.time_spent(call.context, found.id))
+
+
+ROUTES = (explain, read_critical_path)

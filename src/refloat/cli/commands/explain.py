@@ -28,8 +28,11 @@ def explain(environment: str, version: str | None, as_json: bool) -> None:
     body = server.get(f"/refloat/deployment/{meant}/explain")
     if as_json:
         print_json(body)
-    else:
-        click.echo("\n".join(body["words"]))
+        return
+    click.echo("\n".join(body["words"]))
+    if body["situation"] == "ended":
+        spent = server.get(f"/refloat/deployment/{meant}/critical-path")
+        click.echo("\n".join(spent["words"]))
 
 
 COMMANDS = (explain,)
