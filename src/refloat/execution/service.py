@@ -1,11 +1,14 @@
 """What one deployment knows of one service: its plan, what was applied before, and the revision it makes."""
 
+from functools import cached_property
+
 import msgspec
 
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Instance, Revision
 from refloat.domain.services import Job
 from refloat.execution.applied import Applied
+from refloat.execution.limits import ServiceLimits, limits_of
 from refloat.execution.means import Means
 from refloat.execution.outputs import JobOutput, stored_outputs
 from refloat.execution.platform import Platform
@@ -104,8 +107,10 @@ class ServiceInDeployment:
             self._before.revision(self._means.sealer), fence=deployment.fence, deployment_id=deployment.id
         )
 
-    def _grace(self) -> float:
-        return self._old().grace_seconds if self._before else 10.0
+    @cached_property
+    def _limits(self) -> ServiceLimits:
+        means = self._means
+        return limits_of(self.plan, self._snapshot, self._before, means.sealer, means.drain_seconds)
 
     @property
     def new_key(self) -> str:

@@ -1,11 +1,12 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from refloat.builders.base import BuildRequest
-from refloat.domain.deployment import Swap, Verb
+from refloat.domain.deployment import Attempt, Swap, Verb
 from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action, Phase
 from refloat.domain.revision import ALIVE, InstanceState, Ran, Revision
@@ -13,10 +14,10 @@ from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.domains import attach, reattach
-from refloat.execution.executing import job_deadline, run_job, run_release
+from refloat.execution.executing import run_job, run_release
 from refloat.execution.journal import Effect, Output
-from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES, ready_deadline
-from refloat.execution.logs import StepLog
+from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
+from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
 from refloat.execution.readiness import ReadinessWait, verify_route
 from refloat.execution.revisions import event_of, needs_command
@@ -46,7 +47,7 @@ class ServiceSteps(ServiceInDeployment):
             self.service_id,
             name,
             effect,
-            self._deadline(name),
+            self._limits.deadline(name),
             phase=None if after_outcome else self._phase(name),
             completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
             despite_cancel=after_outcome,
@@ -60,26 +61,17 @@ class ServiceSteps(ServiceInDeployment):
             return Phase.EXECUTING if runs else Phase.RUNNING
         return Phase.EXECUTING if self._artifact().release else None
 
-    def _deadline(self, name: StepName) -> float:
-        if name is StepName.EXECUTE and self._job:
-            return job_deadline(self._job)
-        if name is StepName.READY:
-            return ready_deadline(self._revision().readiness)
-        if name in (StepName.SWITCH, StepName.VERIFY):
-            again = self._old() if self.plan.change is Change.SKIP else self._revision()
-            return DEADLINES[name] + ready_deadline(again.readiness)  # should it have to be started again
-        if name is StepName.DRAIN:
-            return self._means.drain_seconds + 15
-        if name in (StepName.STOP, StepName.DISCARD):
-            return self._grace() + 20
-        return DEADLINES[name]
-
     def _completion(self, name: StepName) -> Any:
         """What is written together with the end of the last deciding step."""
         if not self.main or name is not self.main[-1]:
             return None
         records = {Action.STOP: self._record_stopped, Action.DELETE: self._record_removed}
         return records.get(self.plan.action, self._record_applied)
+
+    async def _note(self, name: StepName, attempt: Attempt) -> None:
+        complaint = redact(attempt.complaint, self.secrets)
+        shown = msgspec.structs.replace(attempt, complaint=complaint)
+        await self._means.journal.note(self.service_id, name, shown)
 
     # -- effects
 
@@ -106,8 +98,9 @@ class ServiceSteps(ServiceInDeployment):
     async def _execute(self) -> Output:
         artifact = self._artifact()
         if job := self._job:
+            clock, note = self._means.clock, partial(self._note, StepName.EXECUTE)
             self._produced = await run_job(
-                self._means.clock, self._run, self._end_commands, job, self.plan.action, artifact
+                clock, self._run, self._end_commands, job, self.plan.action, artifact, note
             )
             return {"outputs": sorted(self._produced)}
         if not artifact.release:
@@ -146,7 +139,8 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _until_ready(self, revision: Revision) -> None:
         engine, clock = self._means.platform.engine, self._means.clock
-        await ReadinessWait(engine, clock, revision, routed=self.plan.routed).until_ready()
+        note = partial(self._note, StepName.READY)
+        await ReadinessWait(engine, clock, revision, routed=self.plan.routed, note=note).until_ready()
 
     async def _lead_to(self, revision: Revision, endpoints: tuple[str, ...]) -> None:
         if not self.plan.routed:
@@ -212,7 +206,7 @@ class ServiceSteps(ServiceInDeployment):
         found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
         keys = {i.revision_key for i in found if i.service_id == self.service_id} - {self.new_key}
         for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
-            await (await self._held()).engine.stop(key, self._grace())
+            await (await self._held()).engine.stop(key, self._limits.grace_seconds)
         return {}
 
     async def _destroy(self) -> Output:
@@ -240,7 +234,7 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _undo_step(self, name: StepName, effect: Effect) -> Output:
         return await self._means.journal.step(
-            self.service_id, name, effect, self._deadline(name), despite_cancel=True
+            self.service_id, name, effect, self._limits.deadline(name), despite_cancel=True
         )
 
     async def _revert(self) -> Output:
@@ -308,3 +302,4 @@ class ServiceSteps(ServiceInDeployment):
     async def _count_swap(self, tx: Transaction, output: Output) -> None:
         swap = msgspec.convert(output["swap"], Swap)
         await self._means.journal.amend(tx, self.service_id, swap=swap)
+        self._means.journal.telemetry.swapped(swap)
