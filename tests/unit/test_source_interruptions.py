@@ -107,7 +107,7 @@ async def test_a_call_that_is_cancelled_while_its_git_starts_leaves_none_behind(
     call = asyncio.ensure_future(start(*argv, stdout=asyncio.subprocess.PIPE))
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     before = children.read_text()
-    while children.read_text() == before:
+    while children.read_text() == before:  # noqa: ASYNC110 - turn by turn, until the fork
         await asyncio.sleep(0)
     deadline = time.monotonic() + 30
     while not slow_git.exists() or len(slow_git.read_text().split()) < 2:
