@@ -27,6 +27,7 @@ from refloat.domain.errors import Unavailable
 from refloat.domain.resources import ClusterKind
 from refloat.engines.local.engine import LocalEngine
 from refloat.execution.applied import artifacts_in_use
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import KillAt, NoCrash
 from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
@@ -211,6 +212,7 @@ async def _serve(
         platforms,
         domain=settings.domain,
         drain_seconds=settings.drain_seconds,
+        capacity=Capacity(deployments=settings.max_deployments, builds=settings.max_builds),
         crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
         prepare=prepare,
         telemetry=metrics,

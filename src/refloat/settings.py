@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_DRAIN_SECONDS`: how long requests in flight may keep an old revision, in seconds."""
     hold_seconds: float = 2.0
     """`REFLOAT_HOLD_SECONDS`: how long the edge holds a request whose service cannot be connected to."""
+    max_deployments: int = 50
+    """`REFLOAT_MAX_DEPLOYMENTS`: how many deployments run at once on one cluster; others stay queued."""
+    max_builds: int = 7
+    """`REFLOAT_MAX_BUILDS`: how many builds are under way at once on one cluster."""
     log_format: str = "text"
     """`REFLOAT_LOG_FORMAT` (text or json): how the server's own lines on stderr look."""
     caddy: str = ""
@@ -137,6 +141,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
         drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
+        max_deployments=_count(environ, "REFLOAT_MAX_DEPLOYMENTS", 50),
+        max_builds=_count(environ, "REFLOAT_MAX_BUILDS", 7),
         log_format=_log_format(environ),
         caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
@@ -231,6 +237,13 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if not text.replace(".", "", 1).isdecimal():
         raise SettingError(f"{name} is {text!r}; it must be a number of seconds")
     return float(text)
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise SettingError(f"{name} is {text!r}; it must be a whole number from 1")
+    return int(text)
 
 
 def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:

@@ -13,6 +13,7 @@ from refloat.clock import Clock, SystemClock
 from refloat.control.context import Context
 from refloat.control.organizations import bootstrap
 from refloat.domain.resources import ClusterKind
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
@@ -47,6 +48,7 @@ class ControlPlane:
         self.platforms = {kind: self._platform() for kind in ClusterKind}
         self.sealer = Sealer(b"k" * 32)
         settings = Settings(data_dir=folder, node_dir=folder / "node", admin_token="rf_admin")
+        self.capacity = Capacity()
         self.metrics = Metrics()
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None
@@ -86,6 +88,7 @@ class ControlPlane:
             self.clock,
             self.platforms,
             domain="localhost",
+            capacity=self.capacity,
             crash=crash,
             telemetry=self.metrics,
         )

@@ -46,6 +46,8 @@ def test_the_guides_name_no_setting_that_there_is_not() -> None:
         ("REFLOAT_TLS_CERT", "/etc/tls.pem"),
         ("REFLOAT_TLS_KEY", "/etc/tls.key"),
         ("REFLOAT_ACME_DIRECTORY", "acme.example.org"),
+        ("REFLOAT_MAX_BUILDS", "0"),
+        ("REFLOAT_MAX_DEPLOYMENTS", "many"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:

@@ -70,7 +70,7 @@ async def request(
         await _refuse_impossible(tx, environment, demand, chosen)
         if verb is Verb.DELETE and await _delete_at_once(tx, environment, demand, chosen):
             return None
-        accepted = await queue.accept(tx, context.new_id(), environment.id, demand, chosen, context.clock)
+        accepted = await queue.accept(tx, context.new_id(), environment, demand, chosen, context.clock)
     context.wake()
     return accepted
 

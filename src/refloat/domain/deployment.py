@@ -82,6 +82,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     environment_id: str
+    cluster_id: str
     request: Request
     phase: Phase
     created_at: datetime
@@ -89,6 +90,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     fence: int = 0
     owner: str | None = None
     cancel_requested: bool = False
+    builds: int = 0
+    """How many builds it may have under way; reserved of its cluster by the claim, given back as it goes."""
     plan_hash: str | None = None
     reason: str = ""
     started_at: datetime | None = None

@@ -21,6 +21,9 @@ _MARGIN = 60.0
 Run = Callable[[tuple[str, ...], str], Coroutine[Any, Any, Ran]]
 """Runs an argv once under a name that is unique in its deployment."""
 
+End = Callable[[], Coroutine[Any, Any, None]]
+"""Ends what runs under any of those names."""
+
 
 async def run_release(run: Run, artifact: Artifact) -> int:
     """Before a new version starts. Raises StepFailed when it fails."""
@@ -40,9 +43,11 @@ def _seconds(job: Job) -> float:
 
 
 async def run_job(
-    clock: Clock, run: Run, job: Job, action: Action, artifact: Artifact, note: Note
+    clock: Clock, run: Run, end: End, job: Job, action: Action, artifact: Artifact, note: Note
 ) -> dict[str, JobOutput]:
     """Once, and again after a failure as often as the job allows; what it left for later stages.
+
+    A run that takes too long is ended before the next.
 
     Raises StepFailed saying how the last run ended.
     """
@@ -59,6 +64,7 @@ async def run_job(
         try:
             ran = await within(clock, run(argv, f"{action}.{number}"), _seconds(job))
         except Overdue:
+            await end()
             complaint = f"it did not end within {_seconds(job):.0f} s"
             continue
         if ran.exit_code == 0:

@@ -207,6 +207,12 @@ class Journal:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return await self._ours(tx)
 
+    async def reserve_builds(self, builds: int) -> None:
+        """How many may be under way from now on; the others are free for other deployments."""
+        async with self._database.transaction() as tx:
+            await self.own(tx)
+            await store.set_builds(tx, self.deployment.id, builds)
+
     async def assert_ours(self) -> None:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
         await self._ours(self._database.read)

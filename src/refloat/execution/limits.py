@@ -56,6 +56,8 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
             return self.job_seconds
         if name is StepName.READY:
             return ready_deadline(self.readiness)
+        if name in (StepName.SWITCH, StepName.VERIFY):  # should the revision have to be started again
+            return DEADLINES[name] + ready_deadline(self.readiness)
         if name is StepName.DRAIN:
             return self.drain_seconds + 15
         if name in (StepName.STOP, StepName.DISCARD):

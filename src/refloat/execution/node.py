@@ -7,6 +7,7 @@ import structlog
 
 from refloat.clock import Clock
 from refloat.domain.replicas import Term
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.places import Platforms
 from refloat.execution.reconciler import Reconciler
@@ -37,6 +38,7 @@ class NodeWork:
         *,
         domain: str,
         drain_seconds: float,
+        capacity: Capacity,
         crash: CrashPoints,
         prepare: Callable[[], Awaitable[None]],
         telemetry: Telemetry | None = None,
@@ -48,6 +50,7 @@ class NodeWork:
         self._platforms = platforms
         self._domain = domain
         self._drain_seconds = drain_seconds
+        self._capacity = capacity
         self._crash = crash
         self._telemetry = telemetry
         self._worker: Worker | None = None
@@ -99,6 +102,7 @@ class NodeWork:
             self._platforms,
             domain=self._domain,
             drain_seconds=self._drain_seconds,
+            capacity=self._capacity,
             crash=self._crash,
             term=term,
             telemetry=self._telemetry,

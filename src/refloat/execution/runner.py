@@ -17,11 +17,13 @@ from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
+from refloat.execution.capacity import widest
 from refloat.execution.journal import CancelRequested
 from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
+from refloat.execution.means import Means
 from refloat.execution.snapshot import Snapshot
-from refloat.execution.steps import Means, ServiceSteps
+from refloat.execution.steps import ServiceSteps
 from refloat.planning.plan import Plan, ServicePlan, StagePlan, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import resources
@@ -53,6 +55,8 @@ class Runner:
         self._cleaning: set[asyncio.Task[None]] = set()
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
+        self._reserved = self.deployment.builds
+        self._building = asyncio.Semaphore(max(1, self.deployment.builds))
 
     @property
     def deployment(self) -> Deployment:
@@ -161,7 +165,15 @@ class Runner:
         building = [m for m in members if StepName.BUILD in m.plan.steps and self._open(m)]
         if not await self._together(building, self._build, stop_at_failure=True):
             return False
+        self._give_back_builds(stage)
         return await self._together([m for m in members if self._tailing(m)], self._finish)
+
+    def _give_back_builds(self, stage: StagePlan) -> None:
+        """What the stages after this one do not need is free for other deployments."""
+        later = self._plan.stages[self._plan.stages.index(stage) + 1 :]
+        if (still := widest(later)) < self._reserved:
+            self._reserved = still
+            self._tails.append(asyncio.create_task(self._journal.reserve_builds(still)))
 
     def _steps_of(self, stage: StagePlan, service: ServicePlan) -> ServiceSteps:
         return ServiceSteps(
@@ -230,11 +242,11 @@ class Runner:
     # -- one service
 
     async def _build(self, steps: ServiceSteps) -> None:
-        await self._guarded(steps, _BUILD_STEPS)
+        await self._guarded(steps, _BUILD_STEPS, self._building)
 
     async def _finish(self, steps: ServiceSteps) -> None:
         if self._open(steps):
-            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
+            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS), self._slots)
         self._retire_later(steps)
 
     def _retire_later(self, steps: ServiceSteps) -> None:
@@ -243,12 +255,14 @@ class Runner:
             self._retiring.add(steps.service_id)
             self._tails.append(asyncio.create_task(self._retire(steps)))
 
-    async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:
+    async def _guarded(
+        self, steps: ServiceSteps, names: Sequence[StepName], slots: asyncio.Semaphore
+    ) -> None:
         """Do these steps; turn whatever goes wrong into the target's outcome."""
         try:
             if self._journal.target(steps.service_id).phase is Phase.QUEUED:
                 await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
-            async with self._slots:
+            async with slots:
                 if self._failed():
                     raise asyncio.CancelledError
                 if failure := self._journal.failure(steps.service_id):
@@ -305,7 +319,7 @@ class Runner:
 
     async def _undo(self, steps: ServiceSteps) -> str:
         """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
-        if not steps.touched:
+        if not (steps.touched or steps.executing):
             return steps.plan.replaces or ""
         try:
             return await steps.undo()

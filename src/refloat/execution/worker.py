@@ -21,9 +21,11 @@ from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
+from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.journal import Journal
+from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
@@ -33,13 +35,12 @@ from refloat.execution.snapshot import (
     compile_environment,
     open_snapshot,
 )
-from refloat.execution.steps import Means
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
 from refloat.store import facts, resources
-from refloat.store.database import Database, Transaction
+from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
@@ -66,6 +67,7 @@ class Worker:
         *,
         domain: str,
         drain_seconds: float = 30.0,
+        capacity: Capacity | None = None,
         crash: CrashPoints | None = None,
         owner: str | None = None,
         term: Term | None = None,
@@ -79,6 +81,9 @@ class Worker:
         self._platforms = platforms
         self._domain = domain
         self._drain_seconds = drain_seconds
+        self._capacity = capacity or Capacity()
+        self._needs: dict[str, int] = {}
+        """Builds of those that did not fit, so that their plan is not made at every look."""
         self._crash = crash or NoCrash()
         self._telemetry = telemetry or Silent()
         self._looked_at = clock.monotonic()
@@ -136,8 +141,15 @@ class Worker:
             ours = await store.find_deployment(self._database.read, deployment_id)
             if ours and ours.cancel_requested:
                 self._runners[deployment_id].cancel()
-        for deployment_id in await store.claimable(self._database.read):
-            await self._claim(deployment_id)
+        heads = [Head(*found) for found in await store.claimable(self._database.read)]
+        self._needs = {h.deployment_id: n for h in heads if (n := self._needs.get(h.deployment_id))}
+        room = Room(self._capacity, await self._used(self._database.read), self._needs)
+        for head in heads:
+            if not room.is_full_for(head):
+                await self._claim(head, room)
+
+    async def _used(self, read: Reader) -> dict[str, Use]:
+        return {cluster: Use(*counts) for cluster, counts in (await store.used(read)).items()}
 
     # -- becoming the owner
 
@@ -158,12 +170,12 @@ class Worker:
         assert taken is not None
         await self._start(taken)
 
-    async def _claim(self, deployment_id: str) -> None:
-        deployment = await store.find_deployment(self._database.read, deployment_id)
+    async def _claim(self, head: Head, room: Room) -> None:
+        deployment = await store.find_deployment(self._database.read, head.deployment_id)
         if deployment is None or deployment.ended:
             return
         try:
-            claimed = await self._claim_with_plan(deployment)
+            claimed = await self._claim_with_plan(deployment, head, room)
         except Elsewhere:  # a server of its node claims it
             return
         except (Fenced, *STORAGE):
@@ -175,7 +187,7 @@ class Worker:
             self._telemetry.claimed(claimed, self._clock.now())
             await self._start(claimed)
 
-    async def _claim_with_plan(self, deployment: Deployment) -> Deployment | None:
+    async def _claim_with_plan(self, deployment: Deployment, head: Head, room: Room) -> Deployment | None:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         platform = await platform_of(read, self._platforms, environment)
@@ -195,8 +207,12 @@ class Worker:
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")
+            builds = room.builds_of(plan)
+            used = (await self._used(tx)).get(head.cluster_id, Use())
+            if not room.takes(used, head, builds):
+                return None
             sealed = compiled.snapshot.seal(self._sealer)
-            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, self._clock)
+            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, builds, self._clock)
             if claimed and self._term:
                 await remember(tx, self._term.node, environment, addresses)
             return claimed

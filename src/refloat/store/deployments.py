@@ -39,6 +39,7 @@ async def insert_deployment(tx: Transaction, it: Deployment) -> None:
         q.INSERT,
         id=it.id,
         environment_id=it.environment_id,
+        cluster_id=it.cluster_id,
         number=None,
         request=msgspec.json.encode(it.request).decode(),
         phase=it.phase,
@@ -46,6 +47,7 @@ async def insert_deployment(tx: Transaction, it: Deployment) -> None:
         owner=None,
         fence=0,
         cancel_requested=0,
+        builds=0,
         plan=None,
         plan_hash=None,
         snapshot=None,
@@ -93,9 +95,15 @@ async def history(
     return tuple(_deployment(r) for r in rows)
 
 
-async def claimable(read: Reader) -> tuple[str, ...]:
-    """Heads of queues whose environment has nothing running, oldest first."""
-    return tuple(row["id"] for row in await read.all(q.CLAIMABLE))
+async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
+    """Heads of queues whose environment has nothing running, oldest first; each with its cluster."""
+    return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
+
+
+async def used(read: Reader) -> dict[str, tuple[int, int]]:
+    """Of each cluster: running deployments, and builds reserved for them."""
+    rows = await read.all(q.USED)
+    return {row["cluster_id"]: (int(row["deployments"]), int(row["builds"])) for row in rows}
 
 
 async def running(read: Reader) -> tuple[Deployment, ...]:
@@ -122,6 +130,7 @@ async def claim(
     *,
     owner: str,
     number: int,
+    builds: int,
     phase: Phase,
     plan: str,
     plan_hash: str,
@@ -134,6 +143,7 @@ async def claim(
         key=deployment_id,
         new_owner=owner,
         new_number=number,
+        new_builds=builds,
         new_plan=plan,
         new_hash=plan_hash,
         new_snapshot=snapshot,
@@ -157,6 +167,10 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
         new_reason=reason,
         now=micros(now) if phase in TERMINAL else None,
     )
+
+
+async def set_builds(tx: Transaction, deployment_id: str, builds: int) -> None:
+    await tx.run(q.SET_BUILDS, key=deployment_id, new_builds=builds)
 
 
 async def set_request(tx: Transaction, deployment_id: str, request: Request) -> None:
@@ -335,12 +349,14 @@ def _deployment(row: Row) -> Deployment:
     return Deployment(
         id=row["id"],
         environment_id=row["environment_id"],
+        cluster_id=row["cluster_id"],
         number=row["number"],
         request=msgspec.json.decode(row["request"], type=Request),
         phase=Phase(row["phase"]),
         owner=row["owner"],
         fence=row["fence"],
         cancel_requested=bool(row["cancel_requested"]),
+        builds=row["builds"],
         plan_hash=row["plan_hash"],
         reason=row["reason"],
         created_at=moment(row["created_at"]),

@@ -34,11 +34,18 @@ HISTORY = Query(
     .limit(bindparam("size"))
 )
 CLAIMABLE = Query(
-    select(func.min(d.id).label("id"))
+    select(func.min(d.id).label("id"), func.min(d.cluster_id).label("cluster_id"))
     .where(d.ended == 0)
     .group_by(d.environment_id)
     .having(func.max(d.owner).is_(None))
     .order_by(func.min(d.id))
+)
+USED = Query(
+    select(
+        d.cluster_id, func.count().label("deployments"), func.coalesce(func.sum(d.builds), 0).label("builds")
+    )
+    .where(d.ended == 0, d.owner.is_not(None))
+    .group_by(d.cluster_id)
 )
 RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
 QUEUE_FIGURES = Query(
@@ -63,6 +70,7 @@ CLAIM = Query(
         plan=bindparam("new_plan"),
         plan_hash=bindparam("new_hash"),
         snapshot=bindparam("new_snapshot"),
+        builds=bindparam("new_builds"),
         phase=bindparam("new_phase"),
         started_at=bindparam("now"),
     )
@@ -72,6 +80,7 @@ TAKE_OVER = Query(
     .where(d.id == bindparam("key"), d.ended == 0, d.fence == bindparam("seen"))
     .values(owner=bindparam("new_owner"), fence=d.fence + 1)
 )
+SET_BUILDS = Query(update(deployment).where(d.id == bindparam("key")).values(builds=bindparam("new_builds")))
 SET_PHASE = Query(
     update(deployment)
     .where(d.id == bindparam("key"))
