@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refloat.domain.replicas import Term
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.node import NodeWork
 from refloat.execution.worker import Worker
@@ -53,6 +54,7 @@ def _work_of(plane: ControlPlane) -> NodeWork:
         plane.platforms,
         domain="localhost",
         drain_seconds=1,
+        capacity=Capacity(),
         crash=NoCrash(),
         prepare=prepare,
     )

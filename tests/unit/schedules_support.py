@@ -58,6 +58,7 @@ def ended_at(microseconds: int, began: int = 0) -> Deployment:
     return Deployment(
         id="d",
         environment_id="e",
+        cluster_id="c",
         request=Request(verb=Verb.REDEPLOY, principal_id="p", triggered_by="p"),
         phase=Phase.DONE,
         created_at=at(0),

@@ -115,6 +115,18 @@ def test_what_never_began_was_queued_all_the_time() -> None:
     assert [(s.kind, s.seconds) for s in critical_path(deployment, (), None)] == [(Kind.QUEUED, 70e-6)]
 
 
+def test_builds_that_take_turns_follow_one_another() -> None:
+    plan = plan_of([[(S.BUILD, S.EXECUTE)] * 2])
+    steps = [
+        step_of("0.0", S.BUILD, 1, 0, 40),
+        step_of("0.1", S.BUILD, 2, 40, 70),
+        step_of("0.0", S.EXECUTE, 3, 70, 90),
+        step_of("0.1", S.EXECUTE, 4, 70, 80),
+    ]
+    path = critical_path(ended_at(90), steps, plan)
+    assert [(s.service_id, s.step) for s in path] == [("0.0", "build"), ("0.1", "build"), ("0.0", "execute")]
+
+
 def test_in_a_large_stage_the_path_leads_through_the_place_that_became_free() -> None:
     plan = plan_of([[(S.VERIFY,)] * 8])
     steps = [step_of(f"0.{n}", S.VERIFY, n + 1, 0, 40 + n) for n in range(7)]

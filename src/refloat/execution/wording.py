@@ -25,6 +25,8 @@ _AWAITED = {
     StepName.DISCARD: "for the new revision to end",
 }
 
+_PLACES = f"{PARALLEL} services of a stage are worked on at once, and as many builds as the cluster has left"
+
 
 def words(it: Explanation) -> tuple[str, ...]:
     """One sentence a line; the first says where it is."""
@@ -53,6 +55,13 @@ def _node(it: Explanation) -> Iterator[str]:
 
 def _next(it: Explanation) -> Iterator[str]:
     yield f"{_called(it.deployment)} is next: nothing is in front of it, the next look at the queue begins it"
+    if it.room_reason:
+        yield f"unless its builds do not fit: {it.room_reason}"
+
+
+def _room(it: Explanation) -> Iterator[str]:
+    yield f"{_called(it.deployment)} waits: {it.room_reason}"
+    yield "it begins when there is room for it; no deadline runs until then"
 
 
 def _running(it: Explanation) -> Iterator[str]:
@@ -82,6 +91,7 @@ def _ended(it: Explanation) -> Iterator[str]:
 _SITUATIONS = {
     Situation.BEHIND: _behind,
     Situation.NODE: _node,
+    Situation.ROOM: _room,
     Situation.NEXT: _next,
     Situation.RUNNING: _running,
     Situation.CANCELING: _canceling,
@@ -100,8 +110,8 @@ def _steps(it: Explanation) -> Iterator[str]:
             doing, it.now
         )
     waiting = [t.name for t in it.targets if t.phase is Phase.WAITING]
-    if waiting and len(it.doing) >= PARALLEL:
-        yield f"  {', '.join(waiting)}: waits for a place, {PARALLEL} services of a stage have one at once"
+    if waiting and it.doing:
+        yield f"  {', '.join(waiting)}: waits for a place; {_PLACES}"
     elif not it.doing:
         yield "  between two steps"
 
