@@ -51,7 +51,7 @@ async def test_a_step_that_hangs_is_named_with_its_deadline_and_what_comes_next(
     assert (doing["service_id"], doing["stage"], doing["begun"]) == (api, "backend", 1)
     assert _between(doing["since"], doing["deadline"]) == 1830
     assert [(c["service_id"], c["steps"][0]) for c in found["next"]] == [(api, "execute"), (web, "build")]
-    rest = 600 + 60 + 150 + (15 + 150) + (60 + 150)
+    rest = 600 + 60 + 150 + (15 + 150) + (60 + 150)  # execute, prepare, ready, switch, verify
     bound = 1830 + rest + (1830 + rest) + 2 * (180 + 2 * 30)
     assert _between(doing["since"], found["ends_by"]) == bound
     text = "\n".join(found["words"])
