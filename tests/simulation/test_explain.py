@@ -56,7 +56,7 @@ async def test_a_step_that_hangs_is_named_with_its_deadline_and_what_comes_next(
     assert _between(doing["since"], found["ends_by"]) == bound
     text = "\n".join(found["words"])
     assert "backend → api: build" in text and "for its build to end" in text
-    assert "frontend → web: build, execute" in text and "whatever happens it has ended" in text
+    assert "frontend → web: build, execute" in text and "whatever happens, it has ended within" in text
 
 
 def _between(start: str, end: str) -> float:
@@ -164,8 +164,8 @@ async def test_what_ended_tells_how_and_why(plane: ControlPlane) -> None:
 @pytest.mark.parametrize(
     ("capacity", "reason"),
     [
-        (Capacity(builds=1), "1 builds are reserved on its cluster, which takes 1 at once"),
-        (Capacity(deployments=1), "1 deployments run on its cluster, which takes 1 at once"),
+        (Capacity(builds=1), "1 of the 1 builds that its cluster takes at once are reserved"),
+        (Capacity(deployments=1), "1 of the 1 deployments that its cluster takes at once run"),
     ],
     ids=["builds", "deployments"],
 )

@@ -52,11 +52,12 @@ async def _room(context: Context, reader: Reader, deployment: Deployment) -> tup
     most = context.settings
     running, builds = (await store.used(reader)).get(deployment.cluster_id, (0, 0))
     if running >= most.max_deployments:
-        return f"{running} deployments run on its cluster, which takes {most.max_deployments} at once", True
+        taken = f"{running} of the {most.max_deployments} deployments that its cluster takes at once run"
+        return taken, True
     if not builds or deployment.action is not Action.DEPLOY:
         return "", False
-    reason = f"{builds} builds are reserved on its cluster, which takes {most.max_builds} at once"
-    return reason, builds >= most.max_builds
+    taken = f"{builds} of the {most.max_builds} builds that its cluster takes at once are reserved"
+    return taken, builds >= most.max_builds
 
 
 async def _claimed(

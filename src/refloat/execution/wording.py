@@ -35,7 +35,7 @@ def words(it: Explanation) -> tuple[str, ...]:
 
 def _behind(it: Explanation) -> Iterator[str]:
     first = it.ahead[0]
-    yield f"{_called(it.deployment)} waits behind {len(it.ahead)} of the same environment"
+    yield f"{_called(it.deployment)} waits behind {len(it.ahead)} other of its environment"
     for position, other in enumerate(it.ahead):
         state = "runs" if other.owner else "waits"
         yield f"  {position}. {_called(other)} {state}: {other.id}"
@@ -65,7 +65,7 @@ def _room(it: Explanation) -> Iterator[str]:
 
 
 def _running(it: Explanation) -> Iterator[str]:
-    yield f"{_called(it.deployment)} runs since {_ago(it.now, it.deployment.started_at)}"
+    yield f"{_called(it.deployment)} has run for {_ago(it.now, it.deployment.started_at)}"
     yield from _steps(it)
     yield from _next_steps(it)
     yield from _bound(it)
@@ -106,9 +106,8 @@ def _called(deployment: Deployment) -> str:
 
 def _steps(it: Explanation) -> Iterator[str]:
     for doing in it.doing:
-        yield f"  {_place(doing)}{doing.step}{_times(doing)} since {_ago(it.now, doing.since)}, " + _until(
-            doing, it.now
-        )
+        span = f"{doing.step}{_times(doing)} for {_ago(it.now, doing.since)}"
+        yield f"  {_place(doing)}{span}, {_until(doing, it.now)}"
     waiting = [t.name for t in it.targets if t.phase is Phase.WAITING]
     if waiting and it.doing:
         yield f"  {', '.join(waiting)}: waits for a place; {_PLACES}"
@@ -174,7 +173,7 @@ def _next_steps(it: Explanation) -> Iterator[str]:
 def _bound(it: Explanation) -> Iterator[str]:
     if it.ends_by:
         left = _seconds((it.ends_by - it.now).total_seconds())
-        yield f"whatever happens it has ended in {left}, at {it.ends_by:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"whatever happens, it has ended within {left}, by {it.ends_by:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _ago(now: datetime, then: datetime | None) -> str:
