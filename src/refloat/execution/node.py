@@ -66,7 +66,7 @@ class NodeWork:
         if not self._is_ours:
             return ""
         if self._worker is None:
-            return "the work on the queues has stopped, and is being begun again"
+            return "the work on the queues is not under way; it is being begun"
         if (silent := self._worker.silent_seconds) > _SILENT_SECONDS:
             return f"the queues were not looked at for {silent:.0f} s"
         return ""
