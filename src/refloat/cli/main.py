@@ -31,6 +31,8 @@ _WHERE = {
     "var": "variables",
     "secret": "variables",
     "token": "tokens",
+    "backup": "backup",
+    "restore": "backup",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

@@ -28,6 +28,11 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at)
 
 
+def storable(text: str) -> str:
+    """Text as both databases can hold it: PostgreSQL's has no NUL, which programs do write."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -147,7 +152,7 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
         key=deployment_id,
         new_phase=phase,
         new_ended=int(phase in TERMINAL),
-        new_reason=reason,
+        new_reason=storable(reason),
         now=micros(now) if phase in TERMINAL else None,
     )
 
@@ -271,7 +276,7 @@ async def put_event(tx: Transaction, it: Event) -> None:
         at=micros(it.at),
         level=it.level,
         step=it.step,
-        message=it.message,
+        message=storable(it.message),
         action=it.action,
         phase=it.phase,
     )
