@@ -33,6 +33,7 @@ _WHERE = {
     "token": "tokens",
     "backup": "backup",
     "restore": "backup",
+    "adopt": "adopt",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

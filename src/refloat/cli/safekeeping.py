@@ -18,8 +18,8 @@ from refloat.app import database_path, open_database
 from refloat.domain.errors import Conflict, Invalid, Unavailable
 from refloat.settings import Settings
 from refloat.store.archive import KEY, NODE, TOKEN, Archive, Manifest, Writer
-from refloat.store.backup import load_tables, servers_on, write_tables
-from refloat.store.database import Database, Transaction
+from refloat.store.backup import load_tables, refuse_servers, write_tables
+from refloat.store.database import Database
 from refloat.store.facts import expect_key
 from refloat.store.schema import HEAD, revision, revision_postgres
 from refloat.store.sealing import Sealer, load_sealer
@@ -162,23 +162,13 @@ async def _restore(settings: Settings, archive: Archive) -> tuple[str, ...]:
     try:
         with _placed(settings, key):
             async with database.transaction() as tx:
-                await _refuse_running(settings, tx)
+                if settings.shared:  # else the lock of the data directory says it
+                    await refuse_servers(tx, _RESTORE)
                 await load_tables(tx, archive, postgres=settings.shared)
                 await expect_key(tx, Sealer(key), "the backup")
         return (str(settings.key_file), *_place_rest(settings, archive))
     finally:
         await database.close()
-
-
-async def _refuse_running(settings: Settings, tx: Transaction) -> None:
-    """On SQLite the lock of the data directory says it; PostgreSQL knows who is connected."""
-    if not settings.shared:
-        return
-    if others := await servers_on(tx, f"refloat {_RESTORE}"):
-        raise Conflict(
-            f"{len(others)} connection{'s' * (len(others) > 1)} of a running server use this database",
-            hint="stop every server that has this REFLOAT_DATABASE_URL",
-        )
 
 
 @contextlib.contextmanager

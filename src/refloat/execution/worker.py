@@ -21,6 +21,7 @@ from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.inventory import changed_something, keep_inventory
 from refloat.execution.journal import Journal
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
@@ -222,6 +223,8 @@ class Worker:
             log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
         else:
             self.wake()
+            if await changed_something(self._database.read, deployment):
+                await keep_inventory(self._database, self._clock, self._platforms, deployment.environment_id)
         finally:
             self._runners.pop(deployment.id, None)
 

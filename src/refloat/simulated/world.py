@@ -35,6 +35,7 @@ class World:
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
+    inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
 
     def rewrite(self, service_id: str, text: str) -> None:

@@ -4,7 +4,7 @@ Out: one snapshot, while servers go on. In: one transaction, into a database tha
 deployed from; what a first start makes there by itself gives way.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 
 from sqlalchemy import Table, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.sql.expression import column as sql_column
@@ -73,7 +73,8 @@ async def load_tables(tx: Transaction, archive: Archive, *, postgres: bool) -> N
 
     Raises Conflict when anything was ever made or deployed there, Invalid for rows that do not fit.
     """
-    await _refuse_used(tx)
+    if why := await why_used(tx):
+        raise _used(why)
     for table in metadata.sorted_tables:
         await tx.run(_CLEAR[table.name])
     for table in TABLES:
@@ -111,15 +112,22 @@ def _stored(value: str | int | None) -> str | int | None:
     return storable(value) if isinstance(value, str) else value
 
 
-async def _refuse_used(tx: Transaction) -> None:
+async def why_used(tx: Reader) -> str:
+    """What there is beyond that which a first start makes; "" when nothing is."""
     for table in metadata.sorted_tables:
         if table.name in (*_REMEMBERED, resource.name):
             continue
         if await tx.all(_ANY[table.name]):
-            raise _used(f"its table {table.name} is not empty")
+            return f"its table {table.name} is not empty"
     for row in await tx.all(_PER_KIND):
         if row["kind"] not in _MADE_BY_A_START or row["number"] > 1:
-            raise _used(f"it has {row['number']} of the kind {row['kind'].replace('_', ' ')}")
+            return f"it has {row['number']} of the kind {row['kind'].replace('_', ' ')}"
+    return ""
+
+
+async def clear_first_start(tx: Transaction) -> None:
+    """Forget what a first start made."""
+    await tx.run(_CLEAR[resource.name])
 
 
 def _used(why: str) -> Conflict:
@@ -129,7 +137,11 @@ def _used(why: str) -> Conflict:
     )
 
 
-async def servers_on(read: Reader, own_name: str) -> Collection[str]:
-    """Names of the servers that are connected to this PostgreSQL database."""
-    rows = await read.all(_SERVERS, pattern="refloat %", us=own_name)
-    return {row["application_name"] for row in rows}
+async def refuse_servers(read: Reader, purpose: str) -> None:
+    """Raises Conflict while servers are connected to this PostgreSQL database; `purpose` names ourselves."""
+    rows = await read.all(_SERVERS, pattern="refloat %", us=f"refloat {purpose}")
+    if rows:
+        raise Conflict(
+            f"{len(rows)} connection{'s' * (len(rows) > 1)} of a running server use this database",
+            hint="stop every server that has this REFLOAT_DATABASE_URL",
+        )

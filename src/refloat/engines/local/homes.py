@@ -4,6 +4,7 @@
         home/  tmp/                   the service's own, 0750; the same for all its revisions
         releases/                     the builder's
         fences.json                   which deployment may still act
+        inventory.json                what it is, for the day the database is lost; 0600
 
 The service owns its home and may put links anywhere in it, so nothing below it is opened by path:
 every step down is taken from an open folder and follows no link.
@@ -22,6 +23,7 @@ from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
 
+_INVENTORY = "inventory.json"
 _REMEMBERED = 20
 _LARGEST_OUTPUT = 1024 * 1024
 
@@ -68,6 +70,18 @@ class Homes:
             self._require_way(Path(location) / "x", uid)
         for mount, content in revision.files.items():
             self._put(revision, mount, content, uid)
+
+    def remember(self, service_id: str, document: str) -> None:
+        """Keep a document with the service; the same one again costs a look."""
+        make_passable(self.folder(service_id), self._node)
+        path, content = self.folder(service_id) / _INVENTORY, document.encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_private(path, content, durable=True)
+
+    def remembered(self) -> dict[str, str]:
+        """By service, every document that is kept and can be read."""
+        found = sorted((self._node / "services").glob(f"*/{_INVENTORY}"))
+        return {path.parent.name: path.read_text(errors="replace") for path in found if path.is_file()}
 
     def remove(self, service_id: str) -> None:
         """Delete everything of the service. Raises StepFailed when something could not be deleted."""
