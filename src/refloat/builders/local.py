@@ -16,7 +16,7 @@ from refloat.builders.assembly import Assembly, reused
 from refloat.builders.base import BuildRequest
 from refloat.builders.checkout import Checkout, Tree
 from refloat.builders.commands import end_leftovers
-from refloat.builders.releases import Releases, content_key, remove
+from refloat.builders.releases import Releases, content_key
 from refloat.builders.source import FULL_ID, SIZE_LIMIT, Sources
 from refloat.builders.tools import Tools
 from refloat.builders.workplace import Workplace
@@ -25,6 +25,7 @@ from refloat.domain.revision import Artifact, Level, LogSink
 from refloat.domain.services import Commit, GitSource
 from refloat.supervisor.base import Supervisor
 from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.removal import remove
 
 
 class Accounts(Protocol):

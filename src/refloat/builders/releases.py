@@ -8,7 +8,6 @@ path. Folders and records belong to the server, what is inside to the service's 
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import msgspec
 from refloat.domain.errors import Unavailable
 from refloat.domain.revision import Artifact
 from refloat.supervisor.directories import make_passable, obstacle, own_directory
+from refloat.supervisor.removal import remove
 
 KEPT = 5
 """Releases kept per service, those used last."""
@@ -149,12 +149,3 @@ class Releases:
 def identities(paths: Collection[str]) -> dict[str, int]:
     """What tells each program from another at the same path; those that are gone are left out."""
     return {path: Path(path).stat().st_mtime_ns for path in paths if Path(path).exists()}
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder that may be gone already or may hold folders closed even to their owner."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.is_dir():
-        for path, _, _ in os.walk(folder):
-            Path(path).chmod(0o700)
-        shutil.rmtree(folder)

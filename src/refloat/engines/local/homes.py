@@ -12,7 +12,6 @@ every step down is taken from an open folder and follows no link.
 
 import contextlib
 import os
-import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +21,7 @@ from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
+from refloat.supervisor.removal import remove
 
 _INVENTORY = "inventory.json"
 _REMEMBERED = 20
@@ -86,9 +86,13 @@ class Homes:
     def remove(self, service_id: str) -> None:
         """Delete everything of the service. Raises StepFailed when something could not be deleted."""
         folder = self.folder(service_id)
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            raise StepFailed(f"{folder} could not be deleted completely", hint="see who owns what is left")
+        try:
+            remove(folder)
+        except OSError as error:
+            raise StepFailed(
+                f"{folder} could not be deleted completely: {error.strerror}",
+                hint="see who owns what is left",
+            ) from None
 
     def _require_way(self, path: Path, uid: int | None) -> None:
         if uid is not None and (closed := obstacle(path, uid)):
