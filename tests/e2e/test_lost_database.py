@@ -80,6 +80,9 @@ def test_after_an_adoption_the_same_processes_serve_and_a_new_version_loses_no_r
         eventually(lambda: "second" in load.answers)
     assert load.failures == [] and load.answers.keys() == {"hello", "second"}
     assert installation.status(environment)["last_deployment_id"] == f"{environment}-2"
+    listed = command(installation, "clean", "--dry-run")
+    assert "web: release" in listed and "it runs, or history can go back to it" in listed
+    assert installation.get(application).text == "second"
 
 
 class Load:

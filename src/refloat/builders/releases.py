@@ -113,7 +113,7 @@ class Releases:
         dependencies that no release is left for. Returns the deleted keys."""
         records = sorted(self.folder.glob("releases/*/release.json"), key=lambda p: p.stat().st_mtime_ns)
         old = {path.parent.name for path in records[: max(0, len(records) - last)]}
-        doomed = old - set(keep) - (self._occupied() if old else set())
+        doomed = old - set(keep) - (self.occupied() if old else set())
         for key in doomed:
             remove(self.release(key))
         used = [self.find_quietly(path.parent.name) for path in records]
@@ -132,7 +132,7 @@ class Releases:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _occupied(self) -> set[str]:
+    def occupied(self) -> set[str]:
         """Keys of releases that a process of this machine has as its working directory."""
         root = self.folder.resolve() / "releases"
         keys = set()

@@ -34,6 +34,7 @@ _WHERE = {
     "backup": "backup",
     "restore": "backup",
     "adopt": "adopt",
+    "clean": "clean",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

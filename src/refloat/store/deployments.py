@@ -218,6 +218,12 @@ async def open_target_count(read: Reader, service_id: str) -> int:
     return int(row["number"]) if row else 0
 
 
+async def built(read: Reader, service_id: str, step: str, size: int) -> tuple[str, ...]:
+    """What the build steps of a service left, newest first: of deployments of it that are done or go on."""
+    rows = await read.all(q.BUILT, service_id=service_id, step_name=step, size=size)
+    return tuple(row["output"] for row in rows)
+
+
 # -- the journal
 
 
