@@ -65,7 +65,7 @@ class Releases:
         record = self.release(key) / "release.json"
         try:
             found = msgspec.json.decode(record.read_bytes(), type=Release)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
         if (
             not all(Path(path).exists() for path in found.needs)
@@ -129,7 +129,7 @@ class Releases:
         """The record of a release without marking it as used."""
         try:
             return msgspec.json.decode((self.release(key) / "release.json").read_bytes(), type=Release)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
 
     def occupied(self) -> set[str]:
