@@ -16,6 +16,7 @@ from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
+from refloat.execution.going_back import go_back
 from refloat.execution.journal import CancelRequested
 from refloat.execution.logs import redact
 from refloat.execution.snapshot import Snapshot
@@ -323,6 +324,7 @@ class Runner:
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
             await self._journal.own(tx)
+            await go_back(tx, self.deployment, phase, self._means.clock)
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)

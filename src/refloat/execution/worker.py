@@ -15,12 +15,14 @@ import structlog
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
 from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
+from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.going_back import go_back
 from refloat.execution.inventory import changed_something, keep_inventory
 from refloat.execution.journal import Journal
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
@@ -172,7 +174,7 @@ class Worker:
                 return None
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
             if back_to := deployment.request.back_to:
-                compiled = await rolled_back(tx, self._sealer, back_to, compiled)
+                compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")
@@ -262,6 +264,7 @@ class Worker:
         """No deployment stays open because of a defect of ours."""
         async with self._database.transaction() as tx:
             await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
+            await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
 
 
