@@ -52,6 +52,26 @@ async def test_a_serving_revision_runs_and_answers(rig: Rig, engine: Engine) -> 
     assert await engine.check(instance, LISTENS, 5) == ""
 
 
+async def test_one_that_listens_where_it_was_told_listens_nowhere_else(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    (instance,) = await running(engine, it)
+    assert await engine.elsewhere(instance) == ()
+
+
+async def test_where_one_listens_instead_of_its_endpoint_is_seen(rig: Rig, engine: Engine) -> None:
+    it = rig.astray(revision())
+    (instance,) = await engine.prepare(it)
+
+    async def seen() -> tuple[str, ...]:
+        return await engine.elsewhere((await of(engine, it))[0])
+
+    await until(seen)
+    (address,) = await seen()
+    assert address.startswith("127.0.0.1:") and address != instance.endpoint
+    assert "nothing listens" in await engine.check((await of(engine, it))[0], LISTENS, 5)
+
+
 async def test_another_control_plane_observes_the_same(rig: Rig, engine: Engine) -> None:
     it = rig.serving(revision())
     await engine.prepare(it)

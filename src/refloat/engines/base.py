@@ -51,6 +51,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        """Where the instance accepts connections while nothing of it does at its endpoint.
+
+        Empty when it listens there, or nowhere, or when the engine cannot see it.
+        """
+        ...
+
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
         """The last lines of all instances of a revision, oldest first; also after it stopped."""
         ...

@@ -112,7 +112,14 @@ class SimulatedEngine:
         running = self._world.running.get(instance.revision_key)
         if running is None or running.stopped or self._state(running) is not InstanceState.RUNNING:
             return "nothing listens"
+        if running.boot == "elsewhere":
+            return f"nothing listens on {instance.endpoint}"
         return "no answer" if running.boot == "hang" else ""
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        running = self._world.running.get(instance.revision_key)
+        astray = running and not running.stopped and running.boot == "elsewhere"
+        return ("127.0.0.1:5000",) if astray and instance.state is InstanceState.RUNNING else ()
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
         running = self._world.running.get(revision_key)
