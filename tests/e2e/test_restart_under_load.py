@@ -116,7 +116,7 @@ async def test_restarts_of_the_server_lose_no_request_with_or_without_a_deployme
 async def test_an_upgrade_of_the_server_in_a_deployment_loses_no_request(
     breakable: Installation, folder: Path
 ) -> None:
-    """The newer one has another shim and another configuration of the edge, so that a second edge takes over."""
+    """The newer one has another shim and configures the edge otherwise: a second edge takes over."""
     counted = await asyncio.to_thread(Counted, breakable, folder)
     newer = newer_release(folder / "newer")
     async with counted.loaded():
