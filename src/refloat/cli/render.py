@@ -131,11 +131,22 @@ def change(elapsed: float, line: Json) -> str:
 
 
 _ENDED = ("DEPLOYED", "RESTARTED", "STOPPED", "DELETED", "CANCELED")
+_WORK = ("BUILDING", "EXECUTING", "DEPLOYING", "RESTARTING", "STOPPING", "DELETING", "CANCELING")
+
+
+def is_end(state: str) -> bool:
+    """Whether nothing more becomes of it in this deployment."""
+    return state in _ENDED or "ERROR" in state
+
+
+def is_work(state: str) -> bool:
+    """Whether something is done to it now, and it does not only wait."""
+    return state in _WORK
 
 
 def heartbeat(states: Mapping[str, str]) -> str:
     """What takes so long: the services that have not ended, or the queue."""
-    busy = [f"{who} {word}" for who, word in states.items() if word not in _ENDED and "ERROR" not in word]
+    busy = [f"{who} {word}" for who, word in states.items() if not is_end(word)]
     words = f"still {', '.join(busy)}" if busy else "still waiting" if not states else "still under way"
     return click.style(f"{'…':>7}  {words}", fg="bright_black")
 
