@@ -199,6 +199,15 @@ async def test_a_command_runs_once_under_its_key(rig: Rig, engine: Engine, kind:
     assert first and not repeated
 
 
+async def test_a_forgotten_run_leaves_nothing_and_its_key_is_free_again(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.failing(revision())
+    again = Heard()
+    await engine.run(it, argv, "web.1.release", Heard())
+    await engine.forget_run("web.1.release")
+    assert (await engine.run(it, argv, "web.1.release", again)).exit_code == 1 and again
+    await engine.forget_run("never.was")
+
+
 async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -> None:
     it, argv = rig.failing(revision())
     calls = [engine.run(it, argv, "web.1.release", Heard()) for engine in (engine, rig.reopened())]

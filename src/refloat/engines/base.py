@@ -44,6 +44,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def forget_run(self, key: str) -> None:
+        """Delete what is kept of an ended run, its result included: nobody asks for this key again."""
+        ...
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         """Ask the instance once; "" when it is well, else what it answered. Never raises for a bad answer.
 

@@ -106,7 +106,11 @@ class SimulatedEngine:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
         finally:
             self._world.executing.discard(key)
+        self._world.ran.append(key)
         return Ran(exit_code=self._world.runs.setdefault(key, 1 if word == "fail" else 0))
+
+    async def forget_run(self, key: str) -> None:
+        self._world.runs.pop(key, None)
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         running = self._world.running.get(instance.revision_key)

@@ -137,6 +137,13 @@ class LocalEngine:
             await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
             raise
 
+    async def forget_run(self, key: str) -> None:
+        id = f"run.{key}"
+        if spec := self._supervisor.spec(id):
+            output = self._homes.temporary(spec.labels["service"]) / f"output.{key}.json"
+            await asyncio.to_thread(output.unlink, missing_ok=True)
+            await self._supervisor.forget(id)
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         id = _id(instance.revision_key, instance.index)
         state, spec = await self._supervisor.state(id), self._supervisor.spec(id)
