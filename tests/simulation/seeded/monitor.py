@@ -67,6 +67,8 @@ class Monitor:
         self._outage_at: dict[str, float] = {}
         self.world_fault = -1.0
         """When something last happened to what runs, that nobody asked for."""
+        self._unrepaired: set[str] = set()
+        """Deployments that were claimed when what ended by itself had not been started again."""
         self.ended: set[str] = set()
         self._drained: set[str] = set()
         self.owners: dict[str, str] = {}
@@ -112,6 +114,8 @@ class Monitor:
         if it.owner and it.id not in self.claimed_at:
             self.claimed_at[it.id] = self._now()
             self._outage_at[it.id] = self.outage
+            if self.world_fault >= 0 and not self._repaired:
+                self._unrepaired.add(it.id)
             earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
             waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
             require(
@@ -201,8 +205,9 @@ class Monitor:
             self._undone(now, it, target, planned)
 
     def _calm(self, it: DeploymentRow) -> bool:
-        """Nothing happened to the world by itself since the deployment began."""
-        return self.world_fault < self.claimed_at.get(it.id, 0.0)
+        """Nothing happened to the world by itself since the deployment began, and nothing was left of
+        what had happened before."""
+        return self.world_fault < self.claimed_at.get(it.id, 0.0) and it.id not in self._unrepaired
 
     def _done(self, it: DeploymentRow, target: dict[str, Any], planned: dict[str, Any]) -> None:
         service, name = target["service_id"], target["name"]
@@ -332,6 +337,12 @@ class Monitor:
         applied = records.applied(self._store.look)
         should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
         return {key for key, r in self._world.running.items() if not r.stopped}, should
+
+    @property
+    def _repaired(self) -> bool:
+        """All that should run does."""
+        runs, should = self._runs_and_should()
+        return should <= runs
 
     @property
     def tidy(self) -> bool:
