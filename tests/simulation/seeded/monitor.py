@@ -88,8 +88,7 @@ class Monitor:
     def committed(self) -> None:
         """Compare what is stored now with what was stored at the last commit."""
         before = self._known
-        was_open = [d.id for d in before.deployments.values() if not d.ended]
-        now = records.read(self._store.look, was_open, self._newest)
+        now = records.read(self._store.look, before, self._newest)
         self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
         for it in now.deployments.values():
             self._deployment(before.deployments.get(it.id), it, now)
@@ -132,7 +131,7 @@ class Monitor:
 
     def _retired(self, it: DeploymentRow, now: Records) -> None:
         """The old revisions of what was rolled have ended, unless ending them failed."""
-        for service, planned in it.services().items():
+        for service, planned in it.planned.items():
             stop = now.steps.get((it.id, service, "stop"))
             if "stop" in planned["steps"] and not (stop and stop.outcome == "failed"):
                 left = left_of(self._world, str(planned["replaces"]))
@@ -196,9 +195,9 @@ class Monitor:
             )
             legal = phase in _AFTER[before["phase"]]
             self._trace.require(legal, "legal progress", f"{target['name']} {before['phase']} -> {phase}")
-        if phase not in _ENDED or it.number is None or service not in it.services():
+        if phase not in _ENDED or it.number is None or service not in it.planned:
             return
-        planned = it.services()[service]
+        planned = it.planned[service]
         if phase == "done":
             self._done(it, target, planned)
         else:
@@ -287,7 +286,7 @@ class Monitor:
             routed != key or not endpoints, "G8 detach, drain, stop", f"{shown} is still routed"
         )
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
                 drain = self._known.steps.get((it.id, service, "drain"))
                 failed = drain is not None and drain.outcome == "failed"
@@ -300,7 +299,7 @@ class Monitor:
         if not before or after or (self.world_fault >= 0 and self._now() - self.world_fault < 1):
             return
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
             if expected and not it.ended and it.owner:
                 return
