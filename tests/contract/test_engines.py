@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from engines_support import LISTENS, RIGS, Heard, Rig, changed, of, revision, running, until
 
-from refloat.domain.errors import Fenced
+from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.revision import InstanceState
 from refloat.engines.base import Engine
 
@@ -185,7 +185,8 @@ async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -
     assert [ran.exit_code for ran in await asyncio.gather(*calls)] == [1, 1]
 
 
-async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
+async def test_a_command_outlives_its_caller_and_ends_with_its_revision(rig: Rig, engine: Engine) -> None:
+    """Who waited may have been cancelled or killed; the next joins, until the revision is stopped."""
     it, argv = rig.endless(revision())
     heard = Heard()
     call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
@@ -196,6 +197,25 @@ async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, eng
     await until(begun)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
+        await call
+    joined = asyncio.create_task(rig.reopened().run(it, argv, "web.1.release", Heard()))
+    assert not (await asyncio.wait({joined}, timeout=0.2))[0]
+    await engine.stop("web.1", 1)
+    with pytest.raises(StepFailed, match="stopped before it ended"):
+        await joined
+
+
+async def test_a_stopped_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.endless(revision())
+    heard = Heard()
+    call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
+
+    async def begun() -> bool:
+        return bool(heard)
+
+    await until(begun)
+    await engine.stop("web.1", 1)
+    with pytest.raises(StepFailed):
         await call
     it, argv = rig.succeeding(revision())
     assert (await engine.run(it, argv, "web.1.release", Heard())).exit_code == 0

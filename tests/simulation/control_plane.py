@@ -17,6 +17,7 @@ from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
+from refloat.metrics import Metrics
 from refloat.settings import Settings
 from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
@@ -48,6 +49,7 @@ class ControlPlane:
         self.sealer = Sealer(b"k" * 32)
         settings = Settings(data_dir=folder, node_dir=folder / "node", admin_token="rf_admin")
         self.capacity = Capacity()
+        self.metrics = Metrics()
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None
         self.context = Context(
@@ -58,6 +60,8 @@ class ControlPlane:
             entropy=os.urandom,
             platforms=self.platforms,
             wake=lambda: self.worker.wake() if self.worker else None,
+            telemetry=self.metrics,
+            exposition=self.metrics,
         )
         self.api = self.client("rf_admin")
         self.seen: set[str] = set()
@@ -86,6 +90,7 @@ class ControlPlane:
             domain="localhost",
             capacity=self.capacity,
             crash=crash,
+            telemetry=self.metrics,
         )
         self.task = asyncio.create_task(self.worker.run())
 

@@ -1,12 +1,15 @@
 """The work of a node goes on, whatever happens to the worker that does it."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from refloat.execution.crash import NoCrash
 from refloat.execution.node import NodeWork
+from refloat.execution.worker import Worker
 from tests.simulation.control_plane import ControlPlane
 
 
@@ -30,9 +33,19 @@ async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
     for each in plane.platforms.values():
         monkeypatch.setattr(each.engine, "observe", defective)
 
+    work = _work_of(plane)
+    task = asyncio.create_task(work.alone())
+    assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
+    assert not defects
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await plane.close()
+
+
+def _work_of(plane: ControlPlane) -> NodeWork:
     async def prepare() -> None: ...
 
-    work = NodeWork(
+    return NodeWork(
         plane.database,
         plane.sealer,
         plane.clock,
@@ -42,9 +55,38 @@ async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
         crash=NoCrash(),
         prepare=prepare,
     )
+
+
+@contextlib.asynccontextmanager
+async def _under_way(work: NodeWork) -> AsyncIterator[None]:
     task = asyncio.create_task(work.alone())
-    assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
-    assert not defects
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await plane.close()
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_work_that_stopped_or_stands_still_is_complained_of(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = _work_of(plane)
+    assert work.complaint() == ""  # another server's, as far as it knows
+    async with _under_way(work):
+        monkeypatch.setattr(Worker, "silent_seconds", property(lambda _: 130.0))
+        await plane.eventually(_says(work, "the queues were not looked at for 130 s"))
+        monkeypatch.undo()
+        assert work.complaint() == ""
+
+        async def defective(_: Worker) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Worker, "_look", defective)
+        await plane.eventually(_says(work, "has stopped"))
+
+
+def _says(work: NodeWork, words: str) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return words in work.complaint()
+
+    return look

@@ -40,6 +40,7 @@ def test_the_guides_name_no_setting_that_there_is_not() -> None:
         ("REFLOAT_DOMAIN", "https://apps.example.org"),
         ("REFLOAT_DOMAIN", "*.example.org"),
         ("REFLOAT_DOMAIN", "203.0.113.7"),
+        ("REFLOAT_LOG_FORMAT", "xml"),
         ("REFLOAT_TLS", "yes"),
         ("REFLOAT_TLS", "acme"),
         ("REFLOAT_TLS_CERT", "/etc/tls.pem"),

@@ -22,6 +22,7 @@ _WHERE = {
     "plan": "show",
     "history": "show",
     "logs": "logs",
+    "explain": "explain",
     "deploy": "act",
     "redeploy": "act",
     "stop": "act",

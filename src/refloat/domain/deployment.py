@@ -156,6 +156,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `service_id` "" is the deployment's own step. `attempt` counts how often it was begun.
     `output` is a JSON document that later steps and a resumed runner read; never a value of a variable.
+    Until the step ends it may hold an Attempt.
     """
 
     deployment_id: str
@@ -168,6 +169,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     finished_at: datetime | None = None
     output: str = "{}"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """How often something was tried within one step that has not ended; kept where its output will be.
+
+    `complaint` is what went wrong the time before.
+    """
+
+    number: int
+    most: int
+    complaint: str = ""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,8 +39,9 @@ class Engine(Protocol):
         It may leave values in the file that `REFLOAT_OUTPUT_FILE` names; the text comes back with the
         exit code.
 
-        Under the same key it is run once: a repeat joins the running one or returns its result.
-        Cancelling the call ends the whole process tree before it returns.
+        Under the same key it is run once: a repeat joins the running one or returns its result. Like an
+        instance it outlives its caller: cancelling the call leaves it running, for the next owner to
+        join, and only `stop` of its revision ends it, which is no result.
         """
         ...
 
@@ -56,7 +57,7 @@ class Engine(Protocol):
         ...
 
     async def stop(self, revision_key: str, grace_seconds: float) -> None:
-        """End all instances: TERM, then KILL after the grace; returns when no process is left."""
+        """End instances and commands: TERM, then KILL after the grace; returns when no process is left."""
         ...
 
     async def destroy(self, service_id: str) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from refloat.clock import Clock
+from refloat.domain.deployment import Attempt
 from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Ran
 from refloat.domain.services import Job
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.outputs import JobOutput, parse_outputs
+from refloat.execution.readiness import Note
 from refloat.execution.revisions import event_command, event_of
 
 JOB_SECONDS = 300
@@ -18,6 +20,9 @@ _MARGIN = 60.0
 
 Run = Callable[[tuple[str, ...], str], Coroutine[Any, Any, Ran]]
 """Runs an argv once under a name that is unique in its deployment."""
+
+End = Callable[[], Coroutine[Any, Any, None]]
+"""Ends what runs under any of those names."""
 
 
 async def run_release(run: Run, artifact: Artifact) -> int:
@@ -38,9 +43,11 @@ def _seconds(job: Job) -> float:
 
 
 async def run_job(
-    clock: Clock, run: Run, job: Job, action: Action, artifact: Artifact
+    clock: Clock, run: Run, end: End, job: Job, action: Action, artifact: Artifact, note: Note
 ) -> dict[str, JobOutput]:
     """Once, and again after a failure as often as the job allows; what it left for later stages.
+
+    A run that takes too long is ended before the next.
 
     Raises StepFailed saying how the last run ended.
     """
@@ -50,14 +57,18 @@ async def run_job(
     if not argv and not artifact.location:
         raise StepFailed(f"{job.name} has no command to run", hint="give it an entrypoint")
     complaint = ""
-    for attempt in range(1, job.max_nb_restart + 2):
+    most = job.max_nb_restart + 1
+    for number in range(1, most + 1):
+        if complaint:
+            await note(Attempt(number=number, most=most, complaint=complaint))
         try:
-            ran = await within(clock, run(argv, f"{action}.{attempt}"), _seconds(job))
+            ran = await within(clock, run(argv, f"{action}.{number}"), _seconds(job))
         except Overdue:
+            await end()
             complaint = f"it did not end within {_seconds(job):.0f} s"
             continue
         if ran.exit_code == 0:
             return parse_outputs(ran.output, job.id)
         complaint = f"it ended with exit code {ran.exit_code}"
-    runs = f" (run {job.max_nb_restart + 1} times)" if job.max_nb_restart else ""
+    runs = f" (run {most} times)" if most > 1 else ""
     raise StepFailed(f"the job failed: {complaint}{runs}")

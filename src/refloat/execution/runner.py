@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 import msgspec
+import structlog
 
 from refloat.domain.deployment import Deployment, Target, Verb
 from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
@@ -18,17 +19,17 @@ from refloat.domain.services import Commit
 from refloat.execution import queue
 from refloat.execution.capacity import widest
 from refloat.execution.journal import CancelRequested
+from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
+from refloat.execution.means import Means
 from refloat.execution.snapshot import Snapshot
-from refloat.execution.steps import Means, ServiceSteps
+from refloat.execution.steps import ServiceSteps
 from refloat.planning.plan import Plan, ServicePlan, StagePlan, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import resources
 from refloat.store.database import Database, Transaction
 
-PARALLEL = 7
-"""How many services of a stage are worked on at once."""
-_PRECHECK_SECONDS = 120.0
+log = structlog.get_logger()
 _BUILD_STEPS = (StepName.BUILD,)
 
 
@@ -117,7 +118,11 @@ class Runner:
         if not unpinned or self._canceled:
             return not self._canceled
         output = await self._journal.step(
-            "", StepName.PRECHECK, lambda: self._resolve(unpinned), _PRECHECK_SECONDS, completes=self._pin
+            "",
+            StepName.PRECHECK,
+            lambda: self._resolve(unpinned),
+            DEADLINES[StepName.PRECHECK],
+            completes=self._pin,
         )
         commits = msgspec.convert(output["commits"], dict[str, Commit])
         for service_id, commit in commits.items():
@@ -299,6 +304,8 @@ class Runner:
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
         await self._journal.refresh(steps.service_id)
+        if self._journal.begun(steps.service_id, StepName.SWITCH):
+            self._journal.telemetry.swap_failed()
         log = error.log if isinstance(error, StepFailed) else ()
         secrets = steps.secrets
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]
@@ -312,7 +319,7 @@ class Runner:
 
     async def _undo(self, steps: ServiceSteps) -> str:
         """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
-        if not steps.touched:
+        if not (steps.touched or steps.executing):
             return steps.plan.replaces or ""
         try:
             return await steps.undo()
@@ -339,6 +346,9 @@ class Runner:
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
+        if phase is not Phase.DONE:
+            log.warning("a deployment ended", outcome=str(phase), reason=reason)
+        self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
 
 
 def _now_serves(serving: str, steps: ServiceSteps) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
 from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
+from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
@@ -23,6 +25,7 @@ from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.journal import Journal
+from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
@@ -32,7 +35,7 @@ from refloat.execution.snapshot import (
     compile_environment,
     open_snapshot,
 )
-from refloat.execution.steps import Means
+from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
@@ -68,6 +71,7 @@ class Worker:
         crash: CrashPoints | None = None,
         owner: str | None = None,
         term: Term | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.owner = owner or (term.owner if term else secrets.token_hex(8))
         self._term = term
@@ -81,6 +85,8 @@ class Worker:
         self._needs: dict[str, int] = {}
         """Builds of those that did not fit, so that their plan is not made at every look."""
         self._crash = crash or NoCrash()
+        self._telemetry = telemetry or Silent()
+        self._looked_at = clock.monotonic()
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they began
         self._wake = asyncio.Event()
@@ -94,11 +100,17 @@ class Worker:
         """Nothing is under way here."""
         return not self._tasks
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago it came round to the queues."""
+        return self._clock.monotonic() - self._looked_at
+
     async def run(self) -> None:
         """Until cancelled; work under way is left for the next owner."""
         try:
             while True:
                 self._wake.clear()
+                self._looked_at = self._clock.monotonic()
                 try:
                     await self._look()
                 except RefloatError as error:  # a full disk, for one: try again at the next tick
@@ -148,6 +160,13 @@ class Worker:
             await self._assert_in_office(tx)
             if not await store.take_over(tx, deployment, self.owner):
                 return
+        self._telemetry.taken_over()
+        log.warning(
+            "a deployment is taken over",
+            deployment=deployment.id,
+            environment=deployment.environment_id,
+            former_owner=deployment.owner,
+        )
         taken = await store.find_deployment(self._database.read, deployment.id)
         assert taken is not None
         await self._start(taken)
@@ -166,6 +185,7 @@ class Worker:
             await self._refuse(deployment, error)
             return
         if claimed:
+            self._telemetry.claimed(claimed, self._clock.now())
             await self._start(claimed)
 
     async def _claim_with_plan(self, deployment: Deployment, head: Head, room: Room) -> Deployment | None:
@@ -199,8 +219,13 @@ class Worker:
             return claimed
 
     async def _assert_in_office(self, tx: Transaction) -> None:
-        if self._term:
+        if self._term is None:
+            return
+        try:
             await facts.assert_leads(tx, self._term)
+        except Fenced:
+            self._telemetry.refused()
+            raise
 
     async def _is_here(self, deployment: Deployment) -> bool:
         if self._term is None:
@@ -217,8 +242,11 @@ class Worker:
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             current = await store.find_deployment(tx, deployment.id)
-            if current and not current.ended and current.owner is None:
+            refused = current is not None and not current.ended and current.owner is None
+            if current and refused:
                 await queue.fail_all(tx, current, str(error), self._clock)
+        if refused:
+            self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
 
     # -- running
 
@@ -232,11 +260,15 @@ class Worker:
         task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
-        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick."""
+        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick.
+
+        What is logged on the way, also by engines, routers and builders, tells which deployment it is of.
+        """
+        bind_contextvars(deployment=deployment.id, environment=deployment.environment_id)
         try:
             await self._run(deployment, runner)
         except STORAGE as error:
-            log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
+            log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
         finally:
@@ -248,7 +280,7 @@ class Worker:
         except STORAGE:
             raise
         except Exception as error:
-            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
+            log.exception("a deployment stopped unexpectedly")
             with contextlib.suppress(Fenced):
                 await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
@@ -256,7 +288,7 @@ class Worker:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         plan_text, sealed = await store.claimed_documents(read, deployment.id)
-        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash)
+        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash, self._telemetry)
         means = Means(
             platform=await platform_of(read, self._platforms, environment),
             journal=journal,
@@ -277,6 +309,7 @@ class Worker:
         async with self._database.transaction() as tx:
             await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
             await queue.fail_all(tx, deployment, reason, self._clock)
+        self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
 
 
 Running = frozenset[str]

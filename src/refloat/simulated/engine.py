@@ -1,5 +1,7 @@
 """The simulated engine: instances that take the scripted time and end the scripted way."""
 
+import asyncio
+
 from refloat.clock import Clock
 from refloat.domain.errors import StepFailed
 from refloat.domain.revision import (
@@ -98,15 +100,34 @@ class SimulatedEngine:
         self._world.guard(revision)
         if key in self._world.runs:
             return Ran(exit_code=self._world.runs[key])
+        command = self._world.commands.get(key)
+        if command is None:
+            log(Level.INFO, f"running {' '.join(argv)}")
+            command = self._world.commands[key] = asyncio.create_task(self._carry_out(revision, key))
+        try:
+            return Ran(exit_code=await asyncio.shield(command))
+        except asyncio.CancelledError:
+            if not command.cancelled():
+                raise
+            raise StepFailed("the command was stopped before it ended", hint="deploy again") from None
+
+    async def _carry_out(self, revision: Revision, key: str) -> int:
+        """A command is the world's: it goes on whatever becomes of those who wait for it."""
         script = self._world.behaves(revision.service_id, script_of_revision(revision))
         word = script.word("release", self._world.turn(revision.service_id, "release"))
-        log(Level.INFO, f"running {' '.join(argv)}")
         self._world.executing.add(key)
         try:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
+            return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
         finally:
             self._world.executing.discard(key)
-        return Ran(exit_code=self._world.runs.setdefault(key, 1 if word == "fail" else 0))
+            self._world.commands.pop(key, None)
+
+    async def _end_commands(self, revision_key: str) -> None:
+        commands = [c for key, c in self._world.commands.items() if key.startswith(f"{revision_key}.")]
+        for command in commands:
+            command.cancel()
+        await asyncio.gather(*commands, return_exceptions=True)
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         running = self._world.running.get(instance.revision_key)
@@ -119,6 +140,7 @@ class SimulatedEngine:
         return tuple(running.log[-tail:]) if running else ()
 
     async def stop(self, revision_key: str, grace_seconds: float) -> None:
+        await self._end_commands(revision_key)
         running = self._world.running.get(revision_key)
         if running is None or running.stopped:
             return

@@ -1,5 +1,6 @@
 """The state of a simulated cluster: what runs and what answers. It outlives control planes of a test."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from refloat.domain.errors import Fenced
@@ -36,6 +37,7 @@ class World:
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
     executing: set[str] = field(default_factory=set)
+    commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 
     def rewrite(self, service_id: str, text: str) -> None:
         """From now on the service behaves like this, whatever its configuration says; "" undoes it.

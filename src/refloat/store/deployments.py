@@ -111,6 +111,13 @@ async def running(read: Reader) -> tuple[Deployment, ...]:
     return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
 
 
+async def queue_figures(read: Reader) -> tuple[int, int, datetime | None]:
+    """How many wait and how many run, and when the oldest that waits was asked for."""
+    row = await read.one(q.QUEUE_FIGURES)
+    assert row is not None
+    return row["open"] - row["running"], row["running"], _optional(row["oldest"])
+
+
 async def next_number(tx: Transaction, environment_id: str) -> int:
     row = await tx.one(q.NEXT_NUMBER, environment_id=environment_id)
     assert row is not None
@@ -265,6 +272,11 @@ async def end_step(
         new_output=output,
         now=micros(now),
     )
+
+
+async def note_step(tx: Transaction, deployment_id: str, service_id: str, name: str, note: str) -> None:
+    """Put a note where the output of a step will be; nothing if it has ended."""
+    await tx.run(q.NOTE_STEP, key=deployment_id, service=service_id, step_name=name, new_output=note)
 
 
 async def steps(read: Reader, deployment_id: str) -> tuple[Step, ...]:

@@ -1,6 +1,6 @@
 """The statements of deployments, targets, journal and events; compiled once, bound by `store.deployments`."""
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from refloat.domain.progress import TERMINAL
@@ -49,6 +49,13 @@ USED = Query(
 )
 RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)))
 """In no order: for the sake of one, SQLite would go through the whole history at every look."""
+QUEUE_FIGURES = Query(
+    select(
+        func.count().label("open"),
+        func.count(d.owner).label("running"),
+        func.min(case((d.owner.is_(None), d.created_at))).label("oldest"),
+    ).where(d.ended == 0)
+)
 NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
@@ -134,6 +141,7 @@ BEGIN_STEP = Query(
             "attempt": step.c.attempt + 1,
             "fence": _begin_step.excluded.fence,
             "outcome": None,
+            "output": _begin_step.excluded.output,
             "started_at": _begin_step.excluded.started_at,
             "finished_at": None,
         },
@@ -149,6 +157,16 @@ END_STEP = Query(
         )
     )
     .values(outcome=bindparam("new_outcome"), output=bindparam("new_output"), finished_at=bindparam("now"))
+)
+NOTE_STEP = Query(
+    update(step)
+    .where(
+        step.c.deployment_id == bindparam("key"),
+        step.c.service_id == bindparam("service"),
+        step.c.name == bindparam("step_name"),
+        step.c.outcome.is_(None),
+    )
+    .values(output=bindparam("new_output"))
 )
 STEPS = Query(
     select(step)

@@ -16,10 +16,10 @@ _ENDED = frozenset(str(p) for p in TERMINAL)
 _TAKES_DOWN = ("stop", "remove", "recreate")
 _SWAPS = ("replace", "rebuild", "restart")
 _EFFECTS = {
-    "prepare": ("prepare", "ready", "revert"),
+    "prepare": ("prepare", "ready", "switch", "verify", "revert"),
     "run": ("execute",),
-    "stop": ("stop", "discard"),
-    "switch": ("switch", "withdraw", "revert"),
+    "stop": ("stop", "discard", "execute"),
+    "switch": ("switch", "verify", "withdraw", "revert"),
     "destroy": ("destroy",),
     "build": ("build",),
 }

@@ -33,7 +33,6 @@ from refloat.engines.local.homes import Homes, read_output
 from refloat.engines.local.ports import Ports
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import LIVE, Restart, Spec, State, Status, Supervisor
-from refloat.supervisor.cancellation import to_the_end
 from refloat.supervisor.logs import Follower
 
 HOST = "127.0.0.1"
@@ -116,7 +115,7 @@ class LocalEngine:
     async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
         """A repeat after the result is known only returns it; joining tells the log from its beginning.
 
-        A run that was cancelled, or lost with the machine, is no result: it is run again.
+        A run that was stopped, or lost with the machine, is no result: it is run again.
         """
         self._homes.guard(revision)
         id = f"run.{key}"
@@ -129,12 +128,8 @@ class LocalEngine:
         self._homes.furnish(revision)
         told = {**revision.environment, OUTPUT_FILE: str(output)}
         revision = msgspec.structs.replace(revision, environment=told)
-        try:
-            await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
-            return Ran(exit_code=await self._follow(id, log), output=read_output(output))
-        except BaseException:
-            await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
-            raise
+        await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
+        return Ran(exit_code=await self._follow(id, log), output=read_output(output))
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         id = _id(instance.revision_key, instance.index)
