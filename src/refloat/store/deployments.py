@@ -112,8 +112,8 @@ async def used(read: Reader) -> dict[str, tuple[int, int]]:
 
 
 async def running(read: Reader) -> tuple[Deployment, ...]:
-    """Those that have an owner, dead or alive."""
-    return tuple(_deployment(r) for r in await read.all(q.RUNNING))
+    """Those that have an owner, dead or alive, oldest first."""
+    return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
 
 
 async def queue_figures(read: Reader) -> tuple[int, int, datetime | None]:
