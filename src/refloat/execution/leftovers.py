@@ -19,21 +19,26 @@ _LONGEST_SECONDS = 80.0
 log = structlog.get_logger()
 
 
-async def end_leftovers(database: Database, clock: Clock, platform: Platform) -> None:
+async def end_leftovers(
+    database: Database, clock: Clock, platform: Platform, serving: frozenset[str]
+) -> None:
     """Compare once. What a deployment begins later has a key that was not seen here.
 
-    A service that this database never deployed is left alone: the database is new, or was put back.
+    `serving` is what was recorded a moment ago: of an environment where that is all that runs, nothing is
+    asked. A service that this database never deployed is left alone: the database is new, or was put back.
     """
     seen: dict[str, set[str]] = {}
     for instance in await platform.engine.observe():
         seen.setdefault(instance.environment_id, set()).add(instance.revision_key)
     for environment_id, keys in seen.items():
+        if keys <= serving:
+            continue
         async with database.snapshot() as read:
             if await store.open_deployments(read, environment_id):
                 continue
             applied = await applied_store.of_environment(read, environment_id)
-            serving = {it.revision_key for it in applied.values() if it.should_run}
-            left = [key for key in sorted(keys - serving) if await _is_known(read, key)]
+            wanted = {it.revision_key for it in applied.values() if it.should_run}
+            left = [key for key in sorted(keys - wanted) if await _is_known(read, key)]
         for key in left:
             await _end(clock, platform, key)
 
