@@ -130,7 +130,7 @@ class Runner:
             self._fields[service_id] = {**self._fields[service_id], COMMIT: commit.id}
         errors = msgspec.convert(output["errors"], dict[str, str])
         for service_id, reason in errors.items():
-            await self._journal.advance(service_id, Phase.BUILD_FAILED, reason)
+            await self._journal.advance(service_id, Phase.BUILD_FAILED, reason, despite_cancel=False)
         return not errors
 
     async def _resolve(self, services: Iterable[ServicePlan]) -> dict[str, object]:
@@ -340,10 +340,10 @@ class Runner:
 
     async def _conclude(self) -> None:
         await self._journal.refresh()
-        phase, reason = _outcome(self._journal.targets, self._canceled)
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
-            await self._journal.own(tx)
+            canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
+            phase, reason = _outcome(self._journal.targets, canceled)
             await go_back(tx, self.deployment, phase, self._means.clock)
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:

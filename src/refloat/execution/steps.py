@@ -112,13 +112,13 @@ class ServiceSteps(ServiceInDeployment):
         async with StepLog(
             means.journal, means.clock, self.service_id, StepName.EXECUTE, self.secrets
         ) as log:
-            return await means.platform.engine.run(revision, argv, f"{revision.key}.{what}", log)
+            return await (await self._held()).engine.run(revision, argv, f"{revision.key}.{what}", log)
 
     async def _end_commands(self) -> None:
         await (await self._held()).engine.stop(self.new_key, _END_SECONDS)
 
     async def _prepare(self) -> Output:
-        instances = await self._means.platform.engine.prepare(self._revision())
+        instances = await (await self._held()).engine.prepare(self._revision())
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _ready(self) -> Output:
@@ -133,7 +133,7 @@ class ServiceSteps(ServiceInDeployment):
         instances = await self._observed(revision.key)
         lost = len(instances) < revision.instances or any(i.state is InstanceState.EXITED for i in instances)
         if lost:
-            instances = await self._means.platform.engine.prepare(revision)
+            instances = await (await self._held()).engine.prepare(revision)
             await self._until_ready(revision)
         return tuple(i.endpoint for i in instances), lost
 
@@ -246,7 +246,7 @@ class ServiceSteps(ServiceInDeployment):
         old = self._old()
         instances = [i for i in await self._observed(old.key) if i.state in ALIVE]
         if len(instances) < old.instances:
-            instances = list(await self._means.platform.engine.prepare(old))
+            instances = list(await (await self._held()).engine.prepare(old))
             wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)
             await wait.until_ready()
         if before.routed:

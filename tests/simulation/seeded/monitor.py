@@ -257,8 +257,11 @@ class Monitor:
 
     # -- after every effect
 
-    def effect(self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
-        """A server begins to change the world, or has changed it."""
+    def effect(
+        self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool, late: bool = False
+    ) -> None:
+        """A server begins to change the world, or has changed it. `late`: it asked whether it is still the
+        owner, and froze before it did that one thing, which nothing can forbid it."""
         if name == "drain" and done:
             self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or {_NOTHING_SEEN}
         steps = _EFFECTS.get(name)
@@ -273,8 +276,11 @@ class Monitor:
                 guarantee = (
                     "an old fence never changes the world" if self.stale(who) else "G14 written down first"
                 )
-                self._trace.require(written, guarantee, f"{who}: {name} of {shown} is no step that has begun")
-                if name == "stop":
+                details = f"{who}: {name} of {shown} is no step that has begun"
+                self._trace.require(written or late, guarantee, details)
+                if late and not written:
+                    self.disturb_world()
+                elif name == "stop":
                     self._detached(str(arguments[0]), service, shown)
         else:
             self._last_good(service, f"{who} {name}")

@@ -221,8 +221,9 @@ class _Run:
         await asyncio.gather(*tasks, died, return_exceptions=True)
 
     def _seen_by(self, host: Host, suffix: str) -> Platform:
-        def seen(who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
-            self._monitor.effect(who + suffix, name, arguments, done=done)
+        def seen(who: str, name: str, arguments: tuple[Any, ...], *, done: bool, asked: bool) -> None:
+            late = asked and host.stale
+            self._monitor.effect(who + suffix, name, arguments, done=done, late=late)
 
         return reached_by(self._platform, host, self._faults.interfere, seen)
 
