@@ -225,3 +225,16 @@ async def test_a_command_is_no_instance(rig: Rig, engine: Engine) -> None:
     it, argv = rig.succeeding(revision())
     await engine.run(it, argv, "web.1.release", Heard())
     assert await engine.observe() == ()
+
+
+async def test_a_document_is_kept_with_its_service_and_goes_with_it(rig: Rig, engine: Engine) -> None:
+    assert await engine.remembered() == ()
+    await engine.prepare(rig.serving(revision(3)))
+    await engine.remember("web", "old")
+    await engine.remember("web", "new")
+    await engine.remember("other", "its own")
+    await engine.stop("web.3", 0.1)
+    kept = {it.service_id: (it.document, it.last_number) for it in await rig.reopened().remembered()}
+    assert kept == {"web": ("new", 3), "other": ("its own", 0)}
+    await engine.destroy("web")
+    assert [it.service_id for it in await engine.remembered()] == ["other"]

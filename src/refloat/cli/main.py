@@ -32,6 +32,10 @@ _WHERE = {
     "var": "variables",
     "secret": "variables",
     "token": "tokens",
+    "backup": "backup",
+    "restore": "backup",
+    "adopt": "adopt",
+    "clean": "clean",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

@@ -7,7 +7,7 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Revision
+from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Remembered, Revision
 from refloat.domain.services import Probe
 
 
@@ -60,6 +60,14 @@ class Engine(Protocol):
         """End instances and commands: TERM, then KILL after the grace; returns when no process is left."""
         ...
 
+    async def remember(self, service_id: str, document: str) -> None:
+        """Keep a document beside the service, in place of the one before; it outlives the database."""
+        ...
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        """Every document that is kept, by service."""
+        ...
+
     async def destroy(self, service_id: str) -> None:
-        """Stop everything of the service and delete its releases and data."""
+        """Stop everything of the service and delete its releases, its data and what is remembered of it."""
         ...

@@ -6,7 +6,7 @@ deployment is open, whose business it would be.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -17,6 +17,7 @@ from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
+from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
@@ -27,6 +28,7 @@ from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
+_NOTED_AT_ONCE = 20
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
 
 log = structlog.get_logger()
@@ -49,6 +51,8 @@ class Reconciler:
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._routed: dict[str, str] = {}
         """By service: the revision that its route was seen to lead to. Looked at once, not at every look."""
+        self._noted: set[str] = set()
+        """Environments whose inventory this server has seen to; their deployments keep it from then on."""
         self._tidying: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -77,9 +81,16 @@ class Reconciler:
                 with contextlib.suppress(Elsewhere):
                     platform = await platform_of(self._database.read, self._platforms, environment)
                     await self._restore(platform, environment_id, members)
+        await self._note(everything)
         self._watch_only({m.revision_key for members in everything.values() for m in members})
         if self._tidying is None or self._tidying.done():  # ending may take long, and restoring must not wait
             self._tidying = asyncio.create_task(self._tidy())
+
+    async def _note(self, environments: Iterable[str]) -> None:
+        """Keep the inventory that a server which died after a deployment, or an older one, did not keep."""
+        for environment_id in [it for it in environments if it not in self._noted][:_NOTED_AT_ONCE]:
+            self._noted.add(environment_id)
+            await keep_inventory(self._database, self._clock, self._platforms, environment_id)
 
     async def _tidy(self) -> None:
         try:

@@ -12,6 +12,7 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
@@ -152,12 +153,26 @@ class SimulatedEngine:
             raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
         running.stopped = True
 
+    async def remember(self, service_id: str, document: str) -> None:
+        self._world.inventory[service_id] = document
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        last: dict[str, int] = {}
+        for key in (*self._world.running, *(".".join(run.split(".")[:2]) for run in self._world.runs)):
+            service_id, _, number = key.rpartition(".")
+            last[service_id] = max(last.get(service_id, 0), int(number) if number.isdecimal() else 0)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in sorted(self._world.inventory.items())
+        )
+
     async def destroy(self, service_id: str) -> None:
         if (
             self._world.script_of(service_id).word("destroy", self._world.turn(service_id, "destroy"))
             == "fail"
         ):
             raise StepFailed("the service cannot be removed: scripted to fail")
+        self._world.inventory.pop(service_id, None)
         for key, running in list(self._world.running.items()):
             if running.revision.service_id == service_id:
                 del self._world.running[key]

@@ -36,6 +36,7 @@ class World:
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
+    inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
     commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 

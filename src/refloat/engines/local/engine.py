@@ -24,6 +24,7 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
@@ -151,6 +152,20 @@ class LocalEngine:
         await asyncio.gather(*(self._supervisor.stop(state.id, grace_seconds) for state in wanted))
         for service_id in {state.labels["service"] for state in states}:
             await self._prune(service_id)
+
+    async def remember(self, service_id: str, document: str) -> None:
+        await asyncio.to_thread(self._homes.remember, service_id, document)
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        documents = await asyncio.to_thread(self._homes.remembered)
+        last: dict[str, int] = {}
+        for state in (*await self._supervisor.states("app."), *await self._supervisor.states("run.")):
+            service_id, number = state.labels.get("service", ""), _age(state.labels.get("revision", ""))[0]
+            last[service_id] = max(last.get(service_id, 0), number)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in documents.items()
+        )
 
     async def destroy(self, service_id: str) -> None:
         states = await self._of(service=service_id)
