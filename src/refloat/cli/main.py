@@ -28,6 +28,7 @@ _WHERE = {
     "stop": "act",
     "restart": "act",
     "cancel": "act",
+    "rollback": "rollback",
     "env": "env",
     "var": "variables",
     "secret": "variables",

@@ -45,10 +45,21 @@ class Engine(Protocol):
         """
         ...
 
+    async def forget_run(self, key: str) -> None:
+        """End a run, and delete what is kept of it: nobody asks for this key again."""
+        ...
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         """Ask the instance once; "" when it is well, else what it answered. Never raises for a bad answer.
 
         A TCP or HTTP check without a port goes to the instance's own endpoint; an exec check runs inside.
+        """
+        ...
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        """Where the instance accepts connections while nothing of it does at its endpoint.
+
+        Empty when it listens there, or nowhere, or when the engine cannot see it.
         """
         ...
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from refloat.domain.revision import Artifact, Revision
+from refloat.domain.timetable import Timetable
 from refloat.planning.plan import StepName
 from refloat.planning.wanted import Current
 from refloat.store import deployments as store
@@ -23,6 +24,12 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     stage_position: int
     number: int
     should_run: bool = True
+    timetable: Timetable | None = None
+    """Of a job by the clock, until it is stopped."""
+
+    def stopped(self) -> "Applied":
+        """The same, not to be run any more."""
+        return msgspec.structs.replace(self, should_run=False, timetable=None)
 
     def revision(self, sealer: Sealer) -> Revision:
         """All an engine needs to start it again."""

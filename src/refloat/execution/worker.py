@@ -137,14 +137,15 @@ class Worker:
 
     async def _look(self) -> None:
         for deployment in await store.running(self._database.read):
-            if deployment.id not in self._runners and await self._is_here(deployment):
+            if runner := self._runners.get(deployment.id):
+                if deployment.cancel_requested:
+                    runner.cancel()
+            elif await self._is_here(deployment):
                 await self._take_over(deployment)
-        for deployment_id in list(self._runners):
-            ours = await store.find_deployment(self._database.read, deployment_id)
-            if ours and ours.cancel_requested:
-                self._runners[deployment_id].cancel()
         heads = [Head(*found) for found in await store.claimable(self._database.read)]
         self._needs = {h.deployment_id: n for h in heads if (n := self._needs.get(h.deployment_id))}
+        if not heads:
+            return
         room = Room(self._capacity, await self._used(self._database.read), self._needs)
         for head in heads:
             if not room.is_full_for(head):

@@ -119,6 +119,7 @@ class SimulatedEngine:
         self._world.executing.add(key)
         try:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
+            self._world.ran.append(key)
             return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
         finally:
             self._world.executing.discard(key)
@@ -130,11 +131,24 @@ class SimulatedEngine:
             command.cancel()
         await asyncio.gather(*commands, return_exceptions=True)
 
+    async def forget_run(self, key: str) -> None:
+        if command := self._world.commands.get(key):
+            command.cancel()
+            await asyncio.gather(command, return_exceptions=True)
+        self._world.runs.pop(key, None)
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         running = self._world.running.get(instance.revision_key)
         if running is None or running.stopped or self._state(running) is not InstanceState.RUNNING:
             return "nothing listens"
+        if running.boot == "elsewhere":
+            return f"nothing listens on {instance.endpoint}"
         return "no answer" if running.boot == "hang" else ""
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        running = self._world.running.get(instance.revision_key)
+        astray = running and not running.stopped and running.boot == "elsewhere"
+        return ("127.0.0.1:5000",) if astray and instance.state is InstanceState.RUNNING else ()
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
         running = self._world.running.get(revision_key)

@@ -106,8 +106,8 @@ async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
 
 
 async def running(read: Reader) -> tuple[Deployment, ...]:
-    """Those that have an owner, dead or alive."""
-    return tuple(_deployment(r) for r in await read.all(q.RUNNING))
+    """Those that have an owner, dead or alive, oldest first."""
+    return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:

@@ -47,7 +47,8 @@ USED = Query(
     .where(d.ended == 0, d.owner.is_not(None))
     .group_by(d.cluster_id)
 )
-RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
+RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)))
+"""In no order: for the sake of one, SQLite would go through the whole history at every look."""
 QUEUE_FIGURES = Query(
     select(
         func.count().label("open"),

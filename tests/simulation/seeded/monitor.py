@@ -67,6 +67,8 @@ class Monitor:
         self._outage_at: dict[str, float] = {}
         self.world_fault = -1.0
         """When something last happened to what runs, that nobody asked for."""
+        self._unrepaired: set[str] = set()
+        """Deployments that were claimed when what ended by itself had not been started again."""
         self.ended: set[str] = set()
         self._drained: set[str] = set()
         self.owners: dict[str, str] = {}
@@ -86,8 +88,7 @@ class Monitor:
     def committed(self) -> None:
         """Compare what is stored now with what was stored at the last commit."""
         before = self._known
-        was_open = [d.id for d in before.deployments.values() if not d.ended]
-        now = records.read(self._store.look, was_open, self._newest)
+        now = records.read(self._store.look, before, self._newest)
         self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
         for it in now.deployments.values():
             self._deployment(before.deployments.get(it.id), it, now)
@@ -112,6 +113,8 @@ class Monitor:
         if it.owner and it.id not in self.claimed_at:
             self.claimed_at[it.id] = self._now()
             self._outage_at[it.id] = self.outage
+            if self.world_fault >= 0 and not self._repaired:
+                self._unrepaired.add(it.id)
             earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
             waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
             require(
@@ -128,7 +131,7 @@ class Monitor:
 
     def _retired(self, it: DeploymentRow, now: Records) -> None:
         """The old revisions of what was rolled have ended, unless ending them failed."""
-        for service, planned in it.services().items():
+        for service, planned in it.planned.items():
             stop = now.steps.get((it.id, service, "stop"))
             if "stop" in planned["steps"] and not (stop and stop.outcome == "failed"):
                 left = left_of(self._world, str(planned["replaces"]))
@@ -192,17 +195,18 @@ class Monitor:
             )
             legal = phase in _AFTER[before["phase"]]
             self._trace.require(legal, "legal progress", f"{target['name']} {before['phase']} -> {phase}")
-        if phase not in _ENDED or it.number is None or service not in it.services():
+        if phase not in _ENDED or it.number is None or service not in it.planned:
             return
-        planned = it.services()[service]
+        planned = it.planned[service]
         if phase == "done":
             self._done(it, target, planned)
         else:
             self._undone(now, it, target, planned)
 
     def _calm(self, it: DeploymentRow) -> bool:
-        """Nothing happened to the world by itself since the deployment began."""
-        return self.world_fault < self.claimed_at.get(it.id, 0.0)
+        """Nothing happened to the world by itself since the deployment began, and nothing was left of
+        what had happened before."""
+        return self.world_fault < self.claimed_at.get(it.id, 0.0) and it.id not in self._unrepaired
 
     def _done(self, it: DeploymentRow, target: dict[str, Any], planned: dict[str, Any]) -> None:
         service, name = target["service_id"], target["name"]
@@ -282,7 +286,7 @@ class Monitor:
             routed != key or not endpoints, "G8 detach, drain, stop", f"{shown} is still routed"
         )
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
                 drain = self._known.steps.get((it.id, service, "drain"))
                 failed = drain is not None and drain.outcome == "failed"
@@ -295,7 +299,7 @@ class Monitor:
         if not before or after or (self.world_fault >= 0 and self._now() - self.world_fault < 1):
             return
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
             if expected and not it.ended and it.owner:
                 return
@@ -332,6 +336,12 @@ class Monitor:
         applied = records.applied(self._store.look)
         should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
         return {key for key, r in self._world.running.items() if not r.stopped}, should
+
+    @property
+    def _repaired(self) -> bool:
+        """All that should run does."""
+        runs, should = self._runs_and_should()
+        return should <= runs
 
     @property
     def tidy(self) -> bool:

@@ -20,6 +20,7 @@ from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
+from refloat.domain.timetable import CronRun
 from refloat.execution.places import platform_of, waits_for
 from refloat.execution.queue import RECAP
 from refloat.store import deployments as store
@@ -225,4 +226,36 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_settings, edit_settings, read_plan, rollback, read_journal, list_replicas, simulate, stream)
+@get("/refloat/service/{service_id:str}/runs")
+async def list_runs(request: Http, service_id: Id) -> Body:
+    """The runs of a job by the clock, newest first. The one that goes on has no outcome yet."""
+    call = Call(request)
+    service = await call.reach_service(service_id)
+    runs = await resources.children(call.read, CronRun, service.id)
+    return {
+        "results": [
+            {
+                "scheduled_at": timestamp(run.scheduled_at),
+                "began_at": timestamp(run.created_at),
+                "finished_at": timestamp(run.finished_at) if run.finished_at else None,
+                "outcome": run.outcome,
+                "attempts": run.attempts,
+                "reason": run.reason or None,
+                "log": list(run.log),
+            }
+            for run in sorted(runs, key=lambda run: run.scheduled_at, reverse=True)
+        ]
+    }
+
+
+ROUTES = (
+    read_settings,
+    edit_settings,
+    read_plan,
+    rollback,
+    read_journal,
+    list_replicas,
+    list_runs,
+    simulate,
+    stream,
+)
