@@ -18,6 +18,7 @@ from refloat.planning.plan import Plan
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.database import Reader
+from refloat.store.figures import used
 
 
 async def read(context: Context, deployment_id: str) -> Explanation:
@@ -50,7 +51,7 @@ async def _room(context: Context, reader: Reader, deployment: Deployment) -> tup
     if deployment.ended or deployment.owner:
         return "", False
     most = context.settings
-    running, builds = (await store.used(reader)).get(deployment.cluster_id, (0, 0))
+    running, builds = (await used(reader)).get(deployment.cluster_id, (0, 0))
     if running >= most.max_deployments:
         taken = f"{running} of the {most.max_deployments} deployments that its cluster takes at once run"
         return taken, True

@@ -41,7 +41,7 @@ from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import facts, resources
+from refloat.store import facts, figures, resources
 from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
@@ -152,7 +152,7 @@ class Worker:
                 await self._claim(head, room)
 
     async def _used(self, read: Reader) -> dict[str, Use]:
-        return {cluster: Use(*counts) for cluster, counts in (await store.used(read)).items()}
+        return {cluster: Use(*counts) for cluster, counts in (await figures.used(read)).items()}
 
     # -- becoming the owner
 

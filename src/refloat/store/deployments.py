@@ -105,22 +105,9 @@ async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
     return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
 
 
-async def used(read: Reader) -> dict[str, tuple[int, int]]:
-    """Of each cluster: running deployments, and builds reserved for them."""
-    rows = await read.all(q.USED)
-    return {row["cluster_id"]: (int(row["deployments"]), int(row["builds"])) for row in rows}
-
-
 async def running(read: Reader) -> tuple[Deployment, ...]:
     """Those that have an owner, dead or alive, oldest first."""
     return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
-
-
-async def queue_figures(read: Reader) -> tuple[int, int, datetime | None]:
-    """How many wait and how many run, and when the oldest that waits was asked for."""
-    row = await read.one(q.QUEUE_FIGURES)
-    assert row is not None
-    return row["open"] - row["running"], row["running"], _optional(row["oldest"])
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:
