@@ -400,6 +400,17 @@ def test_nothing_is_adopted_without_the_key_or_under_a_server(tmp_path: Path) ->
     assert nothing.exit_code == 0 and "nothing to adopt" in nothing.stdout
 
 
+@on_both
+def test_adopt_opens_either_store_as_the_server_does(source: Place) -> None:
+    environ = {
+        "HOME": str(source.settings.data_dir),
+        "REFLOAT_DATA_DIR": str(source.settings.data_dir),
+        "REFLOAT_DATABASE_URL": source.settings.database_url,
+    }
+    done = CliRunner().invoke(main, ["adopt", "--json"], env=environ)
+    assert done.exit_code == 0 and json.loads(done.stdout) == {"environments": [], "missing": []}
+
+
 def test_the_commands_tell_what_they_did_and_what_is_wrong(source: Place, tmp_path: Path) -> None:
     environ = {
         "HOME": str(tmp_path),
