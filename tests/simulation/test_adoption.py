@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from refloat.control.adoption import Adopted, adopt
-from refloat.domain.errors import Unavailable
+from refloat.domain.errors import Conflict, Unavailable
 from refloat.execution.inventory import Inventory
 from refloat.execution.reconciler import Reconciler
 from refloat.store.sealing import Sealer
@@ -119,6 +119,41 @@ async def test_numbers_go_on_above_everything_the_node_has_seen(
     await new.call("POST", f"/environment/{environment}/service/deploy", body, expect=202)
     await new.ended(environment)
     assert new.world.routes[api][0] == f"{api}.8"
+    await new.close()
+
+
+async def test_a_server_that_was_started_on_the_empty_database_is_no_obstacle_and_ends_nothing(
+    plane: ControlPlane, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """What everybody tries first."""
+    environment, _ = await furnished(plane)
+    before, running = await described(plane, environment), alive(plane)
+    new = successor(plane, request, tmp_path / "new")
+    await new.start()
+    reconciler = Reconciler(new.database, new.sealer, new.clock, new.platforms)
+    await reconciler.look()
+    assert reconciler._tidying is not None
+    await reconciler._tidying
+    await new.stop()
+    assert alive(new) == running
+    await adopted(new)
+    assert await described(new, environment) == before
+    assert len((await new.call("GET", "/organization"))["results"]) == 1
+    await new.close()
+
+
+async def test_a_database_that_others_began_to_use_is_not_mixed_up(
+    plane: ControlPlane, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    lost, _ = await furnished(plane)
+    new = successor(plane, request, tmp_path / "new")
+    await new.start()
+    other = await new.environment("another")
+    await new.stop()
+    with pytest.raises(Conflict, match="the name 'default' is taken"):
+        await adopt(new.context)
+    await new.call("GET", f"/environment/{lost}", expect=404)
+    await new.call("GET", f"/environment/{other}", expect=200)
     await new.close()
 
 

@@ -383,6 +383,34 @@ def test_a_database_of_another_version_is_not_migrated_for_a_backup(tmp_path: Pa
     assert (tmp_path / "refloat.db").read_bytes() == before
 
 
+def test_nothing_is_adopted_without_the_key_or_under_a_server(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "REFLOAT_DATA_DIR": str(tmp_path / "data")}
+    refused = CliRunner().invoke(main, ["adopt"], env=environ)
+    assert refused.exit_code == 1 and "there is no key file" in refused.stderr
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret.key").write_bytes(b"k" * 32)
+    lock = occupy(tmp_path / "data")
+    try:
+        running = CliRunner().invoke(main, ["adopt"], env=environ)
+    finally:
+        os.close(lock)
+    assert running.exit_code == 1 and "another server runs" in running.stderr
+    nothing = CliRunner().invoke(main, ["adopt"], env=environ)
+    assert nothing.exit_code == 0 and "nothing to adopt" in nothing.stdout
+
+
+@on_both
+def test_adopt_opens_either_store_as_the_server_does(source: Place) -> None:
+    environ = {
+        "HOME": str(source.settings.data_dir),
+        "REFLOAT_DATA_DIR": str(source.settings.data_dir),
+        "REFLOAT_DATABASE_URL": source.settings.database_url,
+    }
+    done = CliRunner().invoke(main, ["adopt", "--json"], env=environ)
+    assert done.exit_code == 0 and json.loads(done.stdout) == {"environments": [], "missing": []}
+
+
 def test_the_commands_tell_what_they_did_and_what_is_wrong(source: Place, tmp_path: Path) -> None:
     environ = {
         "HOME": str(tmp_path),

@@ -39,6 +39,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     restored: tuple[str, ...] = ()
     """The files that a restore wrote."""
+    beside: str = ""
+    """The node directory, where services of a former database are."""
 
 
 def back_up(settings: Settings, file: Path) -> Kept:
@@ -143,7 +145,9 @@ def restore(settings: Settings, file: Path) -> Kept:
             os.close(lock)
     finally:
         archive.close()
-    return Kept(file=str(file), at=archive.manifest.at, rows=archive.manifest.rows, restored=restored)
+    manifest, there = archive.manifest, any((settings.node_dir / "services").glob("*"))
+    beside = str(settings.node_dir) if there else ""
+    return Kept(file=str(file), at=manifest.at, rows=manifest.rows, restored=restored, beside=beside)
 
 
 def _make(settings: Settings) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Origin, Request, Verb
+from refloat.domain.errors import Conflict
 from refloat.domain.progress import Phase
 from refloat.domain.resources import ClusterKind, Environment, Resource
 from refloat.domain.revision import ALIVE, Instance
@@ -77,7 +78,13 @@ async def adopt(context: Context) -> Adopted:
             if await store.open_deployments(tx, each.environment.id):
                 missing.append(f"{each.environment.name}: it has an open deployment and is left as it is")
                 continue
-            done.append(await _record(tx, context, each))
+            try:
+                done.append(await _record(tx, context, each))
+            except Conflict as error:
+                raise Conflict(
+                    f"the environment {each.environment.name} cannot be recorded here: {error.message}",
+                    hint="move the database away, and adopt into an empty one",
+                ) from None
             missing += _differences(each)
     return Adopted(environments=tuple(done), missing=tuple(missing))
 

@@ -88,8 +88,19 @@ async def _variables(read: Reader, parent: str) -> tuple[Variable, ...]:
     return await resources.children(read, Variable, parent)
 
 
-async def changed_something(read: Reader, deployment: Deployment) -> bool:
-    """Whether what is kept may be out of date after it."""
+async def keep_inventory_after(
+    database: Database, clock: Clock, platforms: Platforms, deployment: Deployment
+) -> None:
+    """As `keep_inventory`, once a deployment has ended that changed something."""
+    try:
+        changed = await _changed_something(database.read, deployment)
+    except RefloatError:  # the database is away: the next server sees to it
+        return
+    if changed:
+        await keep_inventory(database, clock, platforms, deployment.environment_id)
+
+
+async def _changed_something(read: Reader, deployment: Deployment) -> bool:
     current = await store.find_deployment(read, deployment.id)
     if current is None or not current.ended:
         return False

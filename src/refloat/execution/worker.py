@@ -25,7 +25,7 @@ from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.going_back import go_back
-from refloat.execution.inventory import changed_something, keep_inventory
+from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
 from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
@@ -273,8 +273,7 @@ class Worker:
             log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
-            if await changed_something(self._database.read, deployment):
-                await keep_inventory(self._database, self._clock, self._platforms, deployment.environment_id)
+            await keep_inventory_after(self._database, self._clock, self._platforms, deployment)
         finally:
             self._runners.pop(deployment.id, None)
 

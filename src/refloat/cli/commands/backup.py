@@ -72,6 +72,10 @@ def restore(file: Path, as_json: bool) -> None:
         return
     click.echo(f"restored {_counts(kept)}, as of {kept.at:%Y-%m-%d %H:%M:%S} UTC")
     click.echo("\n".join(f"wrote    {path}" for path in kept.restored))
+    if kept.beside:
+        click.echo(
+            f"Services were deployed below {kept.beside}: if any was after this backup, run refloat adopt."
+        )
     click.echo("Start the server: refloat up, or refloat serve.")
 
 
