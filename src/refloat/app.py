@@ -113,8 +113,10 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
     """This machine: native processes behind Caddy."""
     supervisor = LocalSupervisor(settings.node_dir)
     accounts = Accounts(settings.node_dir)
+    engine = LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting)
     return Platform(
-        engine=LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting),
+        engine=engine,
+        leave=engine.leave,
         router=CaddyRouter(
             settings.node_dir,
             supervisor,
@@ -266,6 +268,8 @@ async def _at_work(
             tasks.append(asyncio.create_task(work.alone()))
         yield
     finally:
+        for platform in platforms.values():
+            platform.leave()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,5 +15,7 @@ class Platform:
     engine: Engine
     router: Router
     builder: Builder
+    leave: Callable[[], None] = lambda: None
+    """The server ends: what would be ended by cancelling the work is left to its successor from now on."""
     rewrite: Callable[[str, str], None] | None = None
     """Where nothing really runs: has a service (by id) behave by a script from now on."""

@@ -76,7 +76,12 @@ class LocalEngine:
         self._limiting = limiting
         self._ports = ports or Ports()
         self._choosing = asyncio.Lock()
+        self._leaving = False
         self._databases = Databases(node_dir, supervisor, accounts, self._homes, self._ports)
+
+    def leave(self) -> None:
+        """The server ends: a command that runs goes on, and the next server joins it by its key."""
+        self._leaving = True
 
     def capabilities(self) -> Capabilities:
         notes = ["gRPC probes ask only whether the port accepts connections", "files lie below $HOME"]
@@ -134,7 +139,8 @@ class LocalEngine:
             await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
             return Ran(exit_code=await self._follow(id, log), output=read_output(output))
         except BaseException:
-            await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
+            if not self._leaving:
+                await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
             raise
 
     async def forget_run(self, key: str) -> None:
