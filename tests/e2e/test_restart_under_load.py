@@ -139,3 +139,27 @@ def newer_release(folder: Path) -> Path:
     with (package / "supervisor/shim.py").open("a") as shim:
         shim.write("# of a newer release\n")
     return folder
+
+
+def test_a_job_in_flight_goes_on_while_the_server_is_restarted_and_runs_once(
+    breakable: Installation, folder: Path
+) -> None:
+    marks = folder / "marks"
+    marks.mkdir()
+    marks.chmod(0o777)
+    script = f"cd {marks}; echo begun >>log; while [ ! -e gate ]; do sleep 0.02; done; echo ended >>log\n"
+    environment = breakable.environment()
+    body = {
+        "name": "migrate",
+        "source": {"docker": {"git_repository": {"url": Repository(folder / "git", {"job.sh": script}).url}}},
+        "schedule": {"on_start": {"entrypoint": "sh job.sh"}},
+        "healthchecks": {},
+    }
+    breakable.call("POST", f"/environment/{environment}/job", body, expect=201)
+    breakable.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    log = marks / "log"
+    eventually(log.exists)
+    restart(breakable)
+    (marks / "gate").touch()
+    assert breakable.ended(environment)["state"] == "DEPLOYED"
+    assert log.read_text() == "begun\nended\n"
