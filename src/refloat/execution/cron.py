@@ -182,7 +182,7 @@ class CronRuns:
             return await platform.engine.run(revision, timetable.argv, _key(run, attempt), hear)
 
         async def end() -> None:
-            await platform.engine.stop(revision.key, revision.grace_seconds)
+            await platform.engine.forget_run(_key(run, attempts))
 
         reason = ""
         try:
