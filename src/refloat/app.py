@@ -131,7 +131,9 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
             supervisor,
             accounts,
             local_sources=settings.local_sources,
-            in_use=partial(artifacts_in_use, database.read, sealer),
+            in_use=partial(artifacts_in_use, database.read, sealer, settings.keep_releases),
+            keep=settings.keep_releases,
+            disk_budget=settings.disk_budget,
         ),
     )
 

@@ -65,6 +65,7 @@ class Metrics:
             buckets=_STEP_BUCKETS,
             registry=own,
         )
+        self._ended_steps: dict[tuple[StepName, Outcome], Histogram] = {}
         self._ended = Counter(
             "refloat_deployments_ended", "Deployments that ended.", ("action", "outcome"), registry=own
         )
@@ -94,7 +95,10 @@ class Metrics:
         self._refusals.inc()
 
     def step_ended(self, name: StepName, outcome: Outcome, seconds: float) -> None:
-        self._steps.labels(name, outcome).observe(seconds)
+        ended = self._ended_steps.get((name, outcome))
+        if ended is None:  # finding it by its labels costs more than the rest
+            ended = self._ended_steps[name, outcome] = self._steps.labels(name, outcome)
+        ended.observe(seconds)
 
     def swapped(self, swap: Swap) -> None:
         self._swaps.inc()

@@ -46,6 +46,10 @@ class Rig(Protocol):
 
     def dying(self, revision: Revision) -> Revision: ...
 
+    def astray(self, revision: Revision) -> Revision:
+        """It listens, and not where it was told to."""
+        ...
+
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]: ...
 
     def failing(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]: ...
@@ -72,6 +76,9 @@ class LocalRig:
     def dying(self, revision: Revision) -> Revision:
         return command(revision, "sh", "-c", "echo cannot go on; exit 1")
 
+    def astray(self, revision: Revision) -> Revision:
+        return command(revision, PYTHON, "-I", "-u", "-m", "http.server", "--bind", "127.0.0.1", "0")
+
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return revision, ("sh", "-c", "echo done")
 
@@ -97,6 +104,9 @@ class SimulatedRig:
 
     def dying(self, revision: Revision) -> Revision:
         return scripted(revision, "boot=exit")
+
+    def astray(self, revision: Revision) -> Revision:
+        return scripted(revision, "boot=elsewhere")
 
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return scripted(revision, "release=ok"), ("release",)

@@ -255,6 +255,14 @@ async def test_a_release_command_of_a_procfile_is_run_without_npm_in_between(wor
     assert world.run(artifact, artifact.release) == str(os.getpid())
 
 
+async def test_a_procfile_runs_a_script_of_a_package_json_that_says_nothing_else(world: World) -> None:
+    package = json.dumps({"name": "app", "scripts": {"serve": "node x.mjs"}})
+    files = {"package.json": package, "Procfile": "web: npm run serve", "x.mjs": "console.log('served')\n"}
+    artifact = await world.build(world.commit(files))
+    assert world.said("Detected Node.js") and world.said("Will run exec node x.mjs")
+    assert world.run(artifact) == "served"
+
+
 async def test_dependencies_of_releases_that_are_kept_stay(world: World) -> None:
     built = [await world.build(world.commit(project({"version": f"1.0.{n}"}))) for n in range(7)]
     assert not Path(built[0].location).exists()

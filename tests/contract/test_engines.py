@@ -52,6 +52,26 @@ async def test_a_serving_revision_runs_and_answers(rig: Rig, engine: Engine) -> 
     assert await engine.check(instance, LISTENS, 5) == ""
 
 
+async def test_one_that_listens_where_it_was_told_listens_nowhere_else(rig: Rig, engine: Engine) -> None:
+    it = rig.serving(revision())
+    await engine.prepare(it)
+    (instance,) = await running(engine, it)
+    assert await engine.elsewhere(instance) == ()
+
+
+async def test_where_one_listens_instead_of_its_endpoint_is_seen(rig: Rig, engine: Engine) -> None:
+    it = rig.astray(revision())
+    (instance,) = await engine.prepare(it)
+
+    async def seen() -> tuple[str, ...]:
+        return await engine.elsewhere((await of(engine, it))[0])
+
+    await until(seen)
+    (address,) = await seen()
+    assert address.startswith("127.0.0.1:") and address != instance.endpoint
+    assert "nothing listens" in await engine.check((await of(engine, it))[0], LISTENS, 5)
+
+
 async def test_another_control_plane_observes_the_same(rig: Rig, engine: Engine) -> None:
     it = rig.serving(revision())
     await engine.prepare(it)
@@ -179,6 +199,15 @@ async def test_a_command_runs_once_under_its_key(rig: Rig, engine: Engine, kind:
     assert first and not repeated
 
 
+async def test_a_forgotten_run_leaves_nothing_and_its_key_is_free_again(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.failing(revision())
+    again = Heard()
+    await engine.run(it, argv, "web.1.release", Heard())
+    await engine.forget_run("web.1.release")
+    assert (await engine.run(it, argv, "web.1.release", again)).exit_code == 1 and again
+    await engine.forget_run("never.was")
+
+
 async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -> None:
     it, argv = rig.failing(revision())
     calls = [engine.run(it, argv, "web.1.release", Heard()) for engine in (engine, rig.reopened())]
@@ -225,3 +254,16 @@ async def test_a_command_is_no_instance(rig: Rig, engine: Engine) -> None:
     it, argv = rig.succeeding(revision())
     await engine.run(it, argv, "web.1.release", Heard())
     assert await engine.observe() == ()
+
+
+async def test_a_document_is_kept_with_its_service_and_goes_with_it(rig: Rig, engine: Engine) -> None:
+    assert await engine.remembered() == ()
+    await engine.prepare(rig.serving(revision(3)))
+    await engine.remember("web", "old")
+    await engine.remember("web", "new")
+    await engine.remember("other", "its own")
+    await engine.stop("web.3", 0.1)
+    kept = {it.service_id: (it.document, it.last_number) for it in await rig.reopened().remembered()}
+    assert kept == {"web": ("new", 3), "other": ("its own", 0)}
+    await engine.destroy("web")
+    assert [it.service_id for it in await engine.remembered()] == ["other"]

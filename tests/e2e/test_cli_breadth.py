@@ -151,3 +151,46 @@ def test_environments_are_made_cloned_listed_and_deleted(installation: Installat
     assert "shop2" not in shell("env", "list")
     assert "one is DELETED" in shell("env", "delete", "one", "--yes")
     assert "no environment 'one'" in shell("env", "delete", "one", "--yes", expect=1)
+
+
+def test_a_rollback_goes_to_the_last_deployment_that_was_otherwise(
+    installation: Installation, shell: Shell
+) -> None:
+    environment = simulated(installation, "shop", "")
+    assert "no earlier deployment" in shell("rollback", "shop", expect=1)
+    shell("redeploy", "shop", "--watch")
+    assert "no earlier deployment" in shell("rollback", "shop", expect=1)
+    shell("var", "set", "shop", "GREETING=evening")
+    for _ in range(2):  # the second changes nothing, so nobody means it
+        shell("redeploy", "shop", "--watch")
+    plan = shell("plan", "shop", "--action", "rollback").splitlines()
+    assert plan[0].startswith("back to 1, of ") and any("variable.GREETING" in line for line in plan)
+    command = plan[-1].removeprefix("do exactly this: refloat ").split()
+    assert command[:4] == ["rollback", "shop", "--to", f"{environment}-1"]
+    told = shell(*command)
+    assert "→ app0  DEPLOYED" in told and told.splitlines()[-1].startswith("done: ")
+    assert "OUT_OF_DATE" in shell("status", "shop")
+
+
+def test_a_rollback_goes_to_a_deployment_that_is_named(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "")
+    shell("redeploy", "shop", "--watch")
+    for value in ("noon", "evening"):
+        shell("var", "set", "shop", f"GREETING={value}")
+        shell("redeploy", "shop", "--watch")
+    told = shell("rollback", "shop", "--to", "1", "--watch")
+    assert told.startswith("back to ") and told.splitlines()[-1].startswith("done: ")
+    assert "no deployment" in shell("rollback", "shop", "--to", "77", expect=1)
+    assert "--to needs --action rollback" in shell("plan", "shop", "--to", "1", expect=64)
+    late = shell("rollback", "shop", "--to", "2", "--plan", "0123456789abcdef", expect=1)
+    assert "hint: read the plan again" in late
+
+
+def test_after_a_failure_a_rollback_goes_to_the_last_one_that_ended_well(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "boot=ok,ok,exit")
+    for value, code in (("morning", 0), ("noon", 0), ("evening", 1)):
+        shell("var", "set", "shop", f"GREETING={value}")
+        shell("redeploy", "shop", "--watch", expect=code)
+    assert shell("plan", "shop", "--action", "rollback").startswith("back to 2, of ")

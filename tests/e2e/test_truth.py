@@ -27,7 +27,7 @@ _EXITS = "print('last words', flush=True)\nraise SystemExit(3)\n"
 
 CASES = {
     "it starts and never answers": ({"app.py": _SLEEPER}, "DEPLOYMENT_ERROR", "not ready"),
-    "it answers on another port": ({"app.py": _ELSEWHERE}, "DEPLOYMENT_ERROR", "not ready"),
+    "it answers on another port": ({"app.py": _ELSEWHERE}, "DEPLOYMENT_ERROR", "; it listens on 127.0.0.1:"),
     "it ends at once": ({"app.py": _EXITS}, "DEPLOYMENT_ERROR", "exit code 3"),
     "its command is not there": ({"Procfile": "web: no-such-command\n"}, "DEPLOYMENT_ERROR", "127"),
     "its build fails": ({"requirements.txt": "no-such-package-of-this-test==9\n"}, "BUILD_ERROR", ""),

@@ -1,8 +1,13 @@
 """Why a deployment is where it is, told by the API in every situation."""
 
+import dataclasses
 from datetime import datetime
 from typing import Any
 
+import pytest
+from msgspec.structs import replace
+
+from refloat.execution.capacity import Capacity
 from tests.databases import on_both_stores
 from tests.simulation.control_plane import ControlPlane
 
@@ -46,12 +51,12 @@ async def test_a_step_that_hangs_is_named_with_its_deadline_and_what_comes_next(
     assert (doing["service_id"], doing["stage"], doing["begun"]) == (api, "backend", 1)
     assert _between(doing["since"], doing["deadline"]) == 1830
     assert [(c["service_id"], c["steps"][0]) for c in found["next"]] == [(api, "execute"), (web, "build")]
-    rest = 600 + 60 + 150 + 15 + 60
+    rest = 600 + 60 + 150 + (15 + 150) + (60 + 150)  # execute, prepare, ready, switch, verify
     bound = 1830 + rest + (1830 + rest) + 2 * (180 + 2 * 30)
     assert _between(doing["since"], found["ends_by"]) == bound
     text = "\n".join(found["words"])
     assert "backend → api: build" in text and "for its build to end" in text
-    assert "frontend → web: build, execute" in text and "whatever happens it has ended" in text
+    assert "frontend → web: build, execute" in text and "whatever happens, it has ended within" in text
 
 
 def _between(start: str, end: str) -> float:
@@ -154,6 +159,34 @@ async def test_what_ended_tells_how_and_why(plane: ControlPlane) -> None:
     reasons = {service["name"]: (service["phase"], service["reason"]) for service in found["services"]}
     assert reasons["bad"][0] == "build_failed" and reasons["bad"][1] in found["reason"]
     assert reasons["api"][0] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "reason"),
+    [
+        (Capacity(builds=1), "1 of the 1 builds that its cluster takes at once are reserved"),
+        (Capacity(deployments=1), "1 of the 1 deployments that its cluster takes at once run"),
+    ],
+    ids=["builds", "deployments"],
+)
+async def test_what_does_not_fit_on_its_cluster_says_what_the_cluster_does(
+    capacity: Capacity, reason: str, plane: ControlPlane
+) -> None:
+    await plane.stop()
+    plane.capacity, most = capacity, plane.context.settings
+    most = replace(most, max_deployments=capacity.deployments, max_builds=capacity.builds)
+    plane.context = dataclasses.replace(plane.context, settings=most)
+    plane.api = plane.client("rf_admin")
+    await plane.start()
+    first, second = await plane.environment("first"), await plane.environment("second")
+    await plane.application(first, "api", "build=hang")
+    await plane.application(second, "api")
+    await _doing(plane, await _rolled(plane, first), "build")
+    found = await _explained(plane, await _rolled(plane, second))
+    assert (found["situation"], found["reason"], found["ends_by"]) == ("waits_for_room", reason, None)
+    assert reason in found["words"][0]
+    await plane.call("POST", f"/environment/{first}/cancelDeployment", expect=202)
+    assert (await plane.ended(second))["environment"]["state"] == "DEPLOYED"
 
 
 async def test_a_foreign_deployment_is_as_unknown_as_none(plane: ControlPlane) -> None:

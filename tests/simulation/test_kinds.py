@@ -108,11 +108,20 @@ async def test_a_job_that_is_canceled_ends_at_once(plane: ControlPlane) -> None:
     assert plane.world.executing == set() and plane.world.runs == {}
 
 
+async def _executing(plane: ControlPlane) -> None:
+    """Until a command runs."""
+
+    async def look() -> bool:
+        return bool(plane.world.executing)
+
+    await plane.eventually(look)
+
+
 async def test_a_job_goes_on_while_the_server_is_restarted_and_runs_once(plane: ControlPlane) -> None:
     environment = await plane.environment()
     job = await plane.job(environment, "migrate", "release_seconds=2")
     await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
-    await plane.until(environment, "EXECUTING")
+    await _executing(plane)
     (running,) = plane.world.commands.values()
     await plane.stop()
     await plane.start()
@@ -125,7 +134,7 @@ async def test_a_job_that_is_canceled_while_no_server_works_is_ended_by_the_next
     environment = await plane.environment()
     job = await plane.job(environment, "endless", "release=hang")
     await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
-    await plane.until(environment, "EXECUTING")
+    await _executing(plane)
     await plane.stop()
     await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
     assert plane.world.executing

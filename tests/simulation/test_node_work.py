@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from refloat.domain.replicas import Term
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.node import NodeWork
 from refloat.execution.worker import Worker
@@ -52,6 +54,7 @@ def _work_of(plane: ControlPlane) -> NodeWork:
         plane.platforms,
         domain="localhost",
         drain_seconds=1,
+        capacity=Capacity(),
         crash=NoCrash(),
         prepare=prepare,
     )
@@ -82,7 +85,23 @@ async def test_work_that_stopped_or_stands_still_is_complained_of(
             raise ZeroDivisionError
 
         monkeypatch.setattr(Worker, "_look", defective)
-        await plane.eventually(_says(work, "has stopped"))
+        await plane.eventually(_says(work, "is not under way"))
+
+
+async def test_a_server_complains_of_work_in_its_term_alone(plane: ControlPlane) -> None:
+    work, prepared = _work_of(plane), asyncio.Event()
+    work.prepare = prepared.wait  # type: ignore[assignment]
+    term = asyncio.create_task(work.during(Term(node="here", replica="a", number=1)))
+    await plane.eventually(_says(work, "is not under way"))  # elected, and not at work yet
+    prepared.set()
+    await plane.eventually(lambda: _silent(work))
+    term.cancel()
+    await asyncio.gather(term, return_exceptions=True)
+    assert work.complaint() == ""  # another server's now
+
+
+async def _silent(work: NodeWork) -> bool:
+    return work.complaint() == ""
 
 
 def _says(work: NodeWork, words: str) -> Callable[[], Awaitable[bool]]:

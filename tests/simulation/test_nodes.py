@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from refloat.domain.replicas import Replica
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
@@ -39,6 +40,7 @@ class Node(ControlPlane):
             self.platforms,
             domain="localhost",
             drain_seconds=1,
+            capacity=Capacity(),
             crash=NoCrash(),
             prepare=prepare,
         )

@@ -153,12 +153,11 @@ async def test_a_container_that_breaks_a_rule_is_refused(
 
 
 async def test_what_the_cluster_cannot_run_is_configuration_until_it_is_deployed(api: Api) -> None:
-    timed = {"cronjob": {"scheduled_at": "5 4 * * *", "entrypoint": "run"}}
-    job = await _make(api, "job", {**JOB, "schedule": timed})
-    words = "job cannot be deployed: jobs that run by the clock"
+    made = await _make(api, "database", {**DATABASE, "mode": "MANAGED"})
+    words = "cannot be deployed: managed databases"
     await api.refused("POST", f"/environment/{api.environment}/redeploy", words=words)
-    stage = (await api("GET", f"/service/{job['id']}/deploymentStage"))["id"]
-    await api("PUT", f"/deploymentStage/{stage}/service/{job['id']}", {"is_skipped": True})
+    stage = (await api("GET", f"/service/{made['id']}/deploymentStage"))["id"]
+    await api("PUT", f"/deploymentStage/{stage}/service/{made['id']}", {"is_skipped": True})
     await api.make_application("api")
     await api("POST", f"/environment/{api.environment}/redeploy", expect=202)
 

@@ -31,6 +31,25 @@ def test_a_procfile_alone_needs_no_interpreter() -> None:
     assert not seen({"Procfile": "web: ./server"}).python
 
 
+SCRIPTS = '{"name": "x", "scripts": {"serve": "node x.mjs"}}'
+
+
+def test_a_procfile_beside_nothing_but_scripts_of_package_json_runs_with_node() -> None:
+    recipe = seen({"Procfile": "web: npm run serve", "package.json": SCRIPTS, "x.mjs": ""})
+    assert recipe.node is not None and recipe.node.scripts == {"serve": "node x.mjs"}
+    assert not recipe.node.installs
+
+
+def test_an_entrypoint_beside_nothing_but_scripts_of_package_json_runs_with_node() -> None:
+    files = {"package.json": SCRIPTS, "x.mjs": ""}
+    assert detect(files, lambda name: files.get(name, ""), serves=False).node is not None
+
+
+def test_scripts_of_package_json_ask_for_no_node_where_python_runs() -> None:
+    files = {"Procfile": "web: gunicorn app:app", "requirements.txt": "gunicorn", "package.json": SCRIPTS}
+    assert seen(files).node is None
+
+
 @pytest.mark.parametrize(
     ("text", "web"),
     [

@@ -35,6 +35,8 @@ def test_the_guides_name_no_setting_that_there_is_not() -> None:
         ("REFLOAT_HTTP_PORT", "0"),
         ("REFLOAT_LOCAL_SOURCES", "maybe"),
         ("REFLOAT_DRAIN_SECONDS", "soon"),
+        ("REFLOAT_KEEP_RELEASES", "0"),
+        ("REFLOAT_DISK_BUDGET", "10 gigabytes"),
         ("REFLOAT_DATABASE_URL", "mysql://x"),
         ("REFLOAT_HTTPS_PORT", "https"),
         ("REFLOAT_DOMAIN", "https://apps.example.org"),

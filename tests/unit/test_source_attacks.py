@@ -171,3 +171,53 @@ async def test_a_branch_of_any_name_is_data_to_git(repository: Repository, tmp_p
         repository.git("branch", name)
         sources = Sources(tmp_path / "node", local_sources=True)
         assert (await sources.resolve("svc", repository.source(name))).id == commit
+
+
+def written_tree(repository: Repository, *entries: tuple[str, str, str]) -> str:
+    """A tree of these (mode, name, id), in this order and unchecked, as git itself would never write it."""
+    raw = b"".join(f"{mode} {name}".encode() + b"\0" + bytes.fromhex(id) for mode, name, id in entries)
+    words = ("git", "hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+    done = subprocess.run(words, cwd=repository.path, input=raw, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def blob(repository: Repository, text: str) -> str:
+    words = ("git", "hash-object", "-w", "--stdin")
+    done = subprocess.run(words, cwd=repository.path, input=text, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("path", ["lib", "lib/sub"])
+async def test_a_submodule_is_not_written_through_a_link_of_its_name(
+    repository: Repository, tmp_path: Path, path: str, order: int
+) -> None:
+    """The tree has the name twice: as a link out of it, and as the submodule or the folder that holds it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    library = Repository(tmp_path / "library")
+    pinned = library.commit({"planted": "1"})
+    text = f'[submodule "lib"]\n\tpath = {path}\n\turl = {library.path}\n'
+    inner = ("160000", "lib", pinned)
+    if path == "lib/sub":
+        inner = ("40000", "lib", written_tree(repository, ("160000", "sub", pinned)))
+    link = ("120000", "lib", blob(repository, str(outside)))
+    both = [link, inner][::order]
+    top = written_tree(repository, ("100644", ".gitmodules", blob(repository, text)), *both)
+    commit = repository.git("commit-tree", "-m", "twice", top)
+    repository.git("update-ref", "refs/heads/main", commit)
+    with pytest.raises(BuildFailed, match="'lib'"):
+        await written(tmp_path, repository.source(), commit)
+    assert not list(outside.iterdir())
+
+
+async def test_a_submodule_that_holds_a_link_out_of_the_commit_is_refused(
+    repository: Repository, tmp_path: Path
+) -> None:
+    library = Repository(tmp_path / "library")
+    (library.path / "link").symlink_to("../../secret")
+    library.commit({"a": "1"})
+    repository.git("submodule", "--quiet", "add", "../library", "lib")
+    commit = repository.commit({"a": "1"})
+    with pytest.raises(BuildFailed, match=r"'lib/link' leads out"):
+        await written(tmp_path, repository.source(), commit)

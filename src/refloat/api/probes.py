@@ -9,7 +9,7 @@ from refloat.control.context import Context
 from refloat.domain.errors import NotFound, Unavailable
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.telemetry import QueueFigures
-from refloat.store.deployments import queue_figures
+from refloat.store.figures import queue_figures
 
 PATHS = ("/healthz", "/readyz", "/metrics")
 _ANSWER_SECONDS = 5.0

@@ -86,6 +86,7 @@ class Checkout:
         self._files += len(entries)
         if self._left < 0 or self._files > FILES:
             raise self._too_large()
+        _refuse_two_of_a_name(entries, prefix)
         return entries
 
     def _too_large(self) -> BuildFailed:
@@ -136,6 +137,23 @@ def _entry(line: bytes, prefix: str) -> Entry:
     if unsafe or any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise BuildFailed(f"the file name {prefix + path!r} is refused")
     return Entry(mode, id, int(size) if size.isdigit() else 0, path)
+
+
+def _refuse_two_of_a_name(entries: list[Entry], prefix: str) -> None:
+    """A tree that no git writes can have a name as a link and as a folder: what is written into the folder
+    would go where the link leads."""
+    taken: set[str] = set()
+    folders: set[str] = set()
+    for entry in entries:
+        if entry.path in taken:
+            raise BuildFailed(f"the commit has {prefix + entry.path!r} twice")
+        taken.add(entry.path)
+        folder = entry.path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    if doubled := taken & folders:
+        raise BuildFailed(f"the commit has {prefix + min(doubled)!r} as a folder and as something else")
 
 
 def _check_links(folder: Path, links: list[str]) -> None:

@@ -124,7 +124,7 @@ def _with_node(recipe: Recipe, files: Collection[str], read: Reader, *, led: boo
     Python that is only a few scripts gives way to a package.json; Python with dependencies, or a
     manage.py, keeps its command, and Node.js installs and builds for it.
     """
-    node = read_node(files, read)
+    node = read_node(files, read, scripts_count=led and not recipe.python)
     if node is None:
         return recipe
     added = msgspec.structs.replace(

@@ -81,8 +81,13 @@ class NodeProject(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def read_node(files: Collection[str], read: Callable[[str], str]) -> NodeProject | None:
-    """The project, None when package.json is missing or says nothing to install, build or run."""
+def read_node(
+    files: Collection[str], read: Callable[[str], str], *, scripts_count: bool = False
+) -> NodeProject | None:
+    """The project, None when package.json is missing or says nothing to install, build or run.
+
+    `scripts_count`: the command comes from elsewhere, and may be one of the scripts.
+    """
     if "package.json" not in files:
         return None
     package = _package(read("package.json"))
@@ -102,7 +107,8 @@ def read_node(files: Collection[str], read: Callable[[str], str]) -> NodeProject
     )
     if project.installs:
         _refuse_foreign(files, lock)
-    return project if project.installs or vendored or project.steps or project.command else None
+    says_something = project.installs or vendored or project.steps or project.command
+    return project if says_something or (scripts_count and scripts) else None
 
 
 def direct(command: str, scripts: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ import httpx
 from refloat import __version__
 from refloat.cli import context
 from refloat.cli.problems import Missing, Problem, Unreachable
+from refloat.cli.trust import distrust, trusted
 
 Json = dict[str, Any]
 _BUSY = (502, 503, 504)
@@ -26,6 +27,7 @@ class Client:
             headers={"Authorization": f"Token {token}", "User-Agent": f"refloat-cli/{__version__}"},
             timeout=timeout,
             trust_env=not context.is_loopback(url),  # no proxy leads back to this machine
+            verify=trusted() if url.startswith("https:") else True,
         )
 
     @classmethod
@@ -71,6 +73,9 @@ class Client:
             self._unreachable(error)
 
     def _unreachable(self, error: Exception) -> NoReturn:
+        why, hint = distrust(error)
+        if why:
+            raise Unreachable(f"{self.url}: {why}", hint=hint) from None
         raise Unreachable(
             f"{self.url} does not answer: {str(error) or type(error).__name__}",
             hint="is the server running? `refloat up` starts one; another address is set by REFLOAT_URL",

@@ -28,10 +28,15 @@ _WHERE = {
     "stop": "act",
     "restart": "act",
     "cancel": "act",
+    "rollback": "rollback",
     "env": "env",
     "var": "variables",
     "secret": "variables",
     "token": "tokens",
+    "backup": "backup",
+    "restore": "backup",
+    "adopt": "adopt",
+    "clean": "clean",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

@@ -23,6 +23,12 @@ timeout_option = click.option(
 watch_option = click.option(
     "--watch", is_flag=True, help="Follow the deployment to its end; the exit code says how it ended."
 )
+to_option = click.option(
+    "--to",
+    metavar="EXECUTION",
+    help="The deployment to go back to: its number in `refloat history`, or one of its ids. Default: the last"
+    " one that ended well and was otherwise.",
+)
 environment_argument = click.argument("environment")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 

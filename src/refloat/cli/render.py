@@ -40,7 +40,7 @@ def seconds(value: float | None) -> str:
     return f"{minutes}m{rest:02d}s"
 
 
-def plan(body: Json, environment: str, action: str = "redeploy") -> str:
+def plan(body: Json, environment: str, action: str = "redeploy", to: str = "") -> str:
     """The plan as a table, stage by stage, and how to have exactly this done where that can be asked for."""
     rows = [["STAGE", "SERVICE", "CHANGE", "CAUSES", "INTERRUPTION", "EXPECTED"]]
     for stage in body["stages"]:
@@ -48,8 +48,9 @@ def plan(body: Json, environment: str, action: str = "redeploy") -> str:
     lines = [table(rows)] if len(rows) > 1 else ["nothing to do: no service is part of this plan"]
     lines += [f"left alone: {it['name']} ({it['reason']})" for it in body["omitted"]]
     lines += [f"plan {body['hash']}"]
-    if len(rows) > 1 and action == "redeploy":
-        lines += [f"do exactly this: refloat redeploy {environment} --plan {body['hash']} --watch"]
+    if len(rows) > 1 and action in ("redeploy", "rollback"):
+        back = f" --to {to}" if to else ""
+        lines += [f"do exactly this: refloat {action} {environment}{back} --plan {body['hash']} --watch"]
     return "\n".join(lines)
 
 
@@ -134,11 +135,22 @@ def change(elapsed: float, line: Json) -> str:
 
 
 _ENDED = ("DEPLOYED", "RESTARTED", "STOPPED", "DELETED", "CANCELED")
+_WORK = ("BUILDING", "EXECUTING", "DEPLOYING", "RESTARTING", "STOPPING", "DELETING", "CANCELING")
+
+
+def is_end(state: str) -> bool:
+    """Whether nothing more becomes of it in this deployment."""
+    return state in _ENDED or "ERROR" in state
+
+
+def is_work(state: str) -> bool:
+    """Whether something is done to it now, and it does not only wait."""
+    return state in _WORK
 
 
 def heartbeat(states: Mapping[str, str]) -> str:
     """What takes so long: the services that have not ended, or the queue."""
-    busy = [f"{who} {word}" for who, word in states.items() if word not in _ENDED and "ERROR" not in word]
+    busy = [f"{who} {word}" for who, word in states.items() if not is_end(word)]
     words = f"still {', '.join(busy)}" if busy else "still waiting" if not states else "still under way"
     return click.style(f"{'…':>7}  {words}", fg="bright_black")
 

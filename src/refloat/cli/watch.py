@@ -2,17 +2,21 @@
 
 import json
 import shlex
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from refloat.cli import render
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Exit, Problem, Unreachable
+
+if TYPE_CHECKING:
+    from refloat.cli.live import LiveTree
 
 _PATIENCE_SECONDS = 60.0
 """How long a lost server is asked again: longer than any restart takes."""
@@ -122,18 +126,23 @@ class Watch:
         self._shown: dict[str, str] = {}
         self._tail: dict[str, deque[str]] = {}
         self._told = time.monotonic()
+        self._tree: LiveTree | None = None
 
     def run(self, timeout: float | None) -> Exit:
         """Follow to the end; how it ended. Ctrl-C only stops the telling."""
         try:
+            self._draw()
             return self._follow(time.monotonic() + timeout if timeout else float("inf"))
         except KeyboardInterrupt:
+            self._undraw(ended=False)
             self._note(f"detached; the deployment goes on. Follow it again: {self.resume_command()}")
             return Exit.DONE
         except Problem as problem:
             if problem.code in (Exit.TIMEOUT, Exit.UNREACHABLE):
                 problem.hint = f"follow it again: {self.resume_command()}"
             raise
+        finally:
+            self._undraw(ended=False)
 
     def resume_command(self) -> str:
         """What follows this deployment again, from any shell with the same settings."""
@@ -144,6 +153,8 @@ class Watch:
         path = f"/refloat/environment/{self._environment['id']}/events"
         stream = Stream(self._client, path, self._deployment_id, deadline, self._lost)
         for event in stream:
+            if self._tree:
+                self._tree.lost("")
             if event is None:
                 self._beat()
             else:
@@ -154,6 +165,22 @@ class Watch:
 
     # -- telling
 
+    def _draw(self) -> None:
+        """On a terminal a tree instead of lines, unless the lines of the log are asked for."""
+        if self._as_json or self._logs or not sys.stdout.isatty():
+            return
+        from refloat.cli import live
+
+        if live.wanted():
+            self._tree = live.LiveTree(self._client, self._environment, self._deployment_id)
+            self._tree.start()
+
+    def _undraw(self, *, ended: bool) -> None:
+        """From here on there are lines again."""
+        if self._tree:
+            tree, self._tree = self._tree, None
+            tree.stop(ended=ended)
+
     def _tell(self, event: Event) -> None:
         line = event.line
         at = datetime.fromisoformat(line["timestamp"][:26])
@@ -161,6 +188,9 @@ class Watch:
         self._keep(line)
         if self._as_json:
             self._emit({"event": event.kind, "id": event.cursor, **line})
+        elif event.kind == "status" and self._tree:
+            self._shown[line["details"]["transmitter"]["name"]] = line["details"]["stage"]["step"]
+            self._tree.change(line, at)
         elif event.kind == "status":
             self._tell_change(line, (at - self._asked_at).total_seconds())
         elif self._logs:
@@ -179,14 +209,18 @@ class Watch:
 
     def _beat(self) -> None:
         if not self._as_json and time.monotonic() - self._told >= _BEAT_SECONDS - 0.5:
-            self._say(render.heartbeat(self._shown))
+            self._told = time.monotonic()
+            if not self._tree:  # which ticks by itself
+                self._say(render.heartbeat(self._shown))
             self._beats += 1
             if self._beats >= _ADVICE_BEATS and self._advice and "DEPLOYING" in self._shown.values():
                 self._note(self._advice)
                 self._advice = ""
 
     def _lost(self, why: str) -> None:
-        if time.monotonic() - self._told >= _BEAT_SECONDS:
+        if self._tree:
+            self._tree.lost(f"connection lost, trying again ({why})")
+        elif time.monotonic() - self._told >= _BEAT_SECONDS:
             self._told = time.monotonic()
             self._note(f"connection lost, trying again ({why})")
 
@@ -195,6 +229,9 @@ class Watch:
         click.echo(text)
 
     def _note(self, text: str) -> None:
+        if self._tree:
+            self._tree.note(text)
+            return
         click.echo(f"refloat: {text}", err=True)
 
     def _emit(self, body: Json) -> None:
@@ -204,6 +241,7 @@ class Watch:
 
     def _end(self, stream: Stream) -> Exit:
         item = self._history(stream)
+        self._undraw(ended=True)
         code = _EXITS.get(item["action_status"], Exit.FAILED)
         if self._as_json:
             self._emit(

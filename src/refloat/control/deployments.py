@@ -248,7 +248,8 @@ async def _refuse_impossible(
     if demand.verb is Verb.RESTART and demand.services and any(isinstance(s, Job) for s, _ in chosen):
         raise Invalid("a job cannot be restarted", hint="redeploy it to run it again")
     running = [s for s, _ in chosen if s.id in applied and (applied[s.id].should_run or _runs_at_stop(s))]
-    if demand.verb in (Verb.STOP, Verb.RESTART) and not running:
+    timed = [s for s, _ in chosen if s.id in applied and applied[s.id].timetable]
+    if demand.verb in (Verb.STOP, Verb.RESTART) and not running and not (timed and demand.verb is Verb.STOP):
         raise Invalid(f"nothing to {demand.verb.lower()}: no service that is meant runs")
     if demand.verb is Verb.UNINSTALL and not any(s.id in applied for s, _ in chosen):
         raise Invalid("nothing to uninstall: no service that is meant was ever deployed")

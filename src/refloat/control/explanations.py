@@ -7,7 +7,7 @@ import msgspec
 from refloat.control.context import Context
 from refloat.domain.deployment import Deployment
 from refloat.domain.errors import Conflict, NotFound
-from refloat.domain.progress import Phase
+from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Environment
 from refloat.execution.critical_path import Change, Segment, changes, critical_path
 from refloat.execution.explanation import Explanation, explain
@@ -18,6 +18,7 @@ from refloat.planning.plan import Plan
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.database import Reader
+from refloat.store.figures import used
 
 
 async def read(context: Context, deployment_id: str) -> Explanation:
@@ -29,6 +30,7 @@ async def read(context: Context, deployment_id: str) -> Explanation:
         environment = await resources.get(reader, Environment, deployment.environment_id)
         waiting = await store.open_deployments(reader, environment.id)
         plan, limits = await _claimed(context, reader, deployment)
+        room_reason, is_full = await _room(context, reader, deployment)
         return explain(
             deployment,
             await store.targets(reader, deployment.id),
@@ -37,8 +39,26 @@ async def read(context: Context, deployment_id: str) -> Explanation:
             limits,
             ahead=[other for other in waiting if other.id < deployment.id],
             node_reason="" if deployment.ended else await waits_for(reader, environment),
+            room_reason=room_reason,
+            is_full=is_full,
             now=context.clock.now(),
         )
+
+
+async def _room(context: Context, reader: Reader, deployment: Deployment) -> tuple[str, bool]:
+    """What others do on the cluster of one that waits, and whether it takes no more. How many builds it
+    needs itself is known when it begins."""
+    if deployment.ended or deployment.owner:
+        return "", False
+    most = context.settings
+    running, builds = (await used(reader)).get(deployment.cluster_id, (0, 0))
+    if running >= most.max_deployments:
+        taken = f"{running} of the {most.max_deployments} deployments that its cluster takes at once run"
+        return taken, True
+    if not builds or deployment.action is not Action.DEPLOY:
+        return "", False
+    taken = f"{builds} of the {most.max_builds} builds that its cluster takes at once are reserved"
+    return taken, builds >= most.max_builds
 
 
 async def _claimed(

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TypeVar
 
+from refloat.domain import timetable
 from refloat.domain.errors import Invalid
 from refloat.domain.services import (
     Application,
@@ -97,8 +98,7 @@ def _check_job(it: Job) -> None:
         _check_command(f"schedule.{name}.", command.entrypoint, command.arguments)
     if it.cronjob:
         _check_command("schedule.cronjob.", it.cronjob.entrypoint, it.cronjob.arguments)
-        fields = it.cronjob.scheduled_at.split()
-        _require(len(fields) == 5, "schedule.cronjob.scheduled_at: five fields are expected")
+        timetable.check(it.cronjob.scheduled_at, it.cronjob.timezone)
     _at_least("max_nb_restart", it.max_nb_restart, 0)
     if it.max_duration_seconds is not None:
         _at_least("max_duration_seconds", it.max_duration_seconds, 1)

@@ -24,8 +24,6 @@ def _complaint(capabilities: Capabilities, service: AnyService) -> str:
 
 
 def _of_job(capabilities: Capabilities, job: Job) -> str:
-    if job.cronjob:
-        return "jobs that run by the clock are configuration only in this version"
     if job.image and "container" not in capabilities.service_kinds:
         return f"a {capabilities.kind} cluster runs no images; give the job a git source"
     return ""

@@ -74,7 +74,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...] | None = None
     plan_hash: str | None = None
     back_to: str | None = None
-    """With ROLLBACK: the deployment (by id) whose snapshot is wanted again."""
+    """With ROLLBACK: the deployment (by id) whose snapshot is wanted again. Services that are named and took
+    no part in it come from the last one before it in which they were done."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Revision
+from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Remembered, Revision
 from refloat.domain.services import Probe
 
 
@@ -45,10 +45,21 @@ class Engine(Protocol):
         """
         ...
 
+    async def forget_run(self, key: str) -> None:
+        """End a run, and delete what is kept of it: nobody asks for this key again."""
+        ...
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         """Ask the instance once; "" when it is well, else what it answered. Never raises for a bad answer.
 
         A TCP or HTTP check without a port goes to the instance's own endpoint; an exec check runs inside.
+        """
+        ...
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        """Where the instance accepts connections while nothing of it does at its endpoint.
+
+        Empty when it listens there, or nowhere, or when the engine cannot see it.
         """
         ...
 
@@ -60,6 +71,14 @@ class Engine(Protocol):
         """End instances and commands: TERM, then KILL after the grace; returns when no process is left."""
         ...
 
+    async def remember(self, service_id: str, document: str) -> None:
+        """Keep a document beside the service, in place of the one before; it outlives the database."""
+        ...
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        """Every document that is kept, by service."""
+        ...
+
     async def destroy(self, service_id: str) -> None:
-        """Stop everything of the service and delete its releases and data."""
+        """Stop everything of the service and delete its releases, its data and what is remembered of it."""
         ...

@@ -87,14 +87,15 @@ class _Order:
 
     def _opens(self, earlier: Step, later: Step) -> bool:
         """For the first step of a service in its part of a stage: its own build and all others come before
-        what follows them, earlier stages before both. In a large stage a place had to become free."""
+        what follows them, earlier stages before both. In a large stage, and where builds take turns, a place
+        had to become free."""
         is_build = earlier.name == StepName.BUILD
         one, two = self._stage.get(earlier.service_id, -1), self._stage.get(later.service_id, -1)
         if one != two or not earlier.service_id:
             return one < two
         if is_build != (later.name == StepName.BUILD):
             return is_build
-        return two in self._crowded and earlier is self._last[earlier.service_id, is_build]
+        return (is_build or two in self._crowded) and earlier is self._last[earlier.service_id, is_build]
 
 
 def _tail(steps: Sequence[StepName]) -> frozenset[str]:

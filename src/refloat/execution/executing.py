@@ -3,16 +3,21 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from refloat.clock import Clock
 from refloat.domain.deployment import Attempt
 from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Ran
 from refloat.domain.services import Job
+from refloat.domain.timetable import Timetable
+from refloat.execution.applied import Applied
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.outputs import JobOutput, parse_outputs
 from refloat.execution.readiness import Note
-from refloat.execution.revisions import event_command, event_of
+from refloat.execution.revisions import command_words, event_command, event_of
+from refloat.store.sealing import Sealer
 
 JOB_SECONDS = 300
 """How long one run of a job may take when it does not say."""
@@ -38,6 +43,31 @@ def job_deadline(job: Job) -> float:
     return _MARGIN + _seconds(job) * (job.max_nb_restart + 1)
 
 
+def timetable_of(
+    job: Job | None,
+    artifact: Artifact,
+    secrets: tuple[str, ...],
+    before: Applied | None,
+    sealer: Sealer,
+    clock: Clock,
+) -> Timetable | None:
+    """How a job runs by the clock from now on. Where its schedule stays, so do the instants that count."""
+    cron = job.cronjob if job else None
+    if job is None or cron is None:
+        return None
+    old = before.timetable if before else None
+    same = old and (old.schedule, old.timezone) == (cron.scheduled_at, cron.timezone)
+    return Timetable(
+        schedule=cron.scheduled_at,
+        timezone=cron.timezone,
+        since=old.since if old and same else clock.now(),
+        argv=command_words(cron, artifact),
+        seconds=_seconds(job),
+        repeats=job.max_nb_restart,
+        sealed_secrets=sealer.seal(msgspec.json.encode(secrets).decode()),
+    )
+
+
 def _seconds(job: Job) -> float:
     return float(job.max_duration_seconds or JOB_SECONDS)
 
@@ -47,8 +77,6 @@ async def run_job(
 ) -> dict[str, JobOutput]:
     """Once, and again after a failure as often as the job allows; what it left for later stages.
 
-    A run that takes too long is ended before the next.
-
     Raises StepFailed saying how the last run ended.
     """
     if event_of(job, action) is None:
@@ -56,19 +84,39 @@ async def run_job(
     argv = event_command(job, action, artifact)
     if not argv and not artifact.location:
         raise StepFailed(f"{job.name} has no command to run", hint="give it an entrypoint")
+    ran = await repeated(
+        clock, lambda number: run(argv, f"{action}.{number}"), end, _seconds(job), job.max_nb_restart, note
+    )
+    return parse_outputs(ran.output, job.id)
+
+
+async def repeated(
+    clock: Clock,
+    once: Callable[[int], Coroutine[Any, Any, Ran]],
+    end: End,
+    seconds: float,
+    repeats: int,
+    note: Note | None = None,
+) -> Ran:
+    """One run that succeeds, of at most `repeats` more than one, numbered from 1.
+
+    Each may take `seconds`; one that takes longer is ended before the next.
+
+    Raises StepFailed saying how the last run ended.
+    """
     complaint = ""
-    most = job.max_nb_restart + 1
+    most = repeats + 1
     for number in range(1, most + 1):
-        if complaint:
+        if complaint and note:
             await note(Attempt(number=number, most=most, complaint=complaint))
         try:
-            ran = await within(clock, run(argv, f"{action}.{number}"), _seconds(job))
+            ran = await within(clock, once(number), seconds)
         except Overdue:
             await end()
-            complaint = f"it did not end within {_seconds(job):.0f} s"
+            complaint = f"it did not end within {seconds:.0f} s"
             continue
         if ran.exit_code == 0:
-            return parse_outputs(ran.output, job.id)
+            return ran
         complaint = f"it ended with exit code {ran.exit_code}"
-    runs = f" (run {most} times)" if most > 1 else ""
+    runs = f" (run {most} times)" if repeats else ""
     raise StepFailed(f"the job failed: {complaint}{runs}")

@@ -22,6 +22,8 @@ class Situation(StrEnum):
     """Another deployment of the environment goes first."""
     NODE = "waits_for_node"
     """No server lives on the node that its cluster belongs to."""
+    ROOM = "waits_for_room"
+    """Its cluster is asked to do as much at once as it takes."""
     NEXT = "next"
     """Nothing is in front of it: the next look at the queue begins it."""
     RUNNING = "running"
@@ -66,6 +68,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     ahead: tuple[Deployment, ...] = ()
     """Those that go first, the running one before those that wait."""
     node_reason: str = ""
+    room_reason: str = ""
+    """What its cluster is asked to do by others, as far as it concerns one that waits."""
     doing: tuple[Doing, ...] = ()
     coming: tuple[Coming, ...] = ()
     ends_by: datetime | None = None
@@ -80,12 +84,15 @@ def explain(
     *,
     ahead: Sequence[Deployment] = (),
     node_reason: str = "",
+    room_reason: str = "",
+    is_full: bool = False,
     now: datetime,
 ) -> Explanation:
-    """`plan` and `limits` are of a deployment that began; `node_reason` says why no server can work on it."""
+    """`plan` and `limits` are of a deployment that began; `node_reason` says why no server can work on it,
+    `room_reason` what its cluster does already, `is_full` whether that is all it takes."""
     planned = {service.service_id: service for service in plan.services} if plan else {}
     named = {target.service_id: target for target in targets}
-    situation = _situation(deployment, bool(ahead), node_reason)
+    situation = _situation(deployment, bool(ahead), node_reason, is_full)
     coming = tuple(_coming(plan, named, steps)) if plan and not deployment.ended else ()
     ends_by = None
     if plan and situation in (Situation.RUNNING, Situation.CANCELING):
@@ -97,13 +104,14 @@ def explain(
         now=now,
         ahead=tuple(ahead),
         node_reason=node_reason,
+        room_reason=room_reason,
         doing=tuple(_doing(step, named, planned, limits) for step in _open(deployment, steps)),
         coming=coming,
         ends_by=ends_by,
     )
 
 
-def _situation(deployment: Deployment, is_behind: bool, node_reason: str) -> Situation:
+def _situation(deployment: Deployment, is_behind: bool, node_reason: str, is_full: bool) -> Situation:
     if deployment.ended:
         return Situation.ENDED
     if is_behind:
@@ -111,7 +119,7 @@ def _situation(deployment: Deployment, is_behind: bool, node_reason: str) -> Sit
     if node_reason:
         return Situation.NODE
     if deployment.owner is None:
-        return Situation.NEXT
+        return Situation.ROOM if is_full else Situation.NEXT
     return Situation.CANCELING if deployment.phase is Phase.CANCELING else Situation.RUNNING
 
 

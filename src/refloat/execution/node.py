@@ -1,4 +1,4 @@
-"""Everything that one server does for a node: moves its queues, keeps running what is applied."""
+"""Everything that one server does for a node: moves queues, keeps running what is applied, runs cron jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,7 @@ from refloat.clock import Clock
 from refloat.domain.replicas import Term
 from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
+from refloat.execution.cron import CronRuns
 from refloat.execution.places import Platforms
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.telemetry import Telemetry
@@ -66,7 +67,7 @@ class NodeWork:
         if not self._is_ours:
             return ""
         if self._worker is None:
-            return "the work on the queues has stopped, and is being begun again"
+            return "the work on the queues is not under way; it is being begun"
         if (silent := self._worker.silent_seconds) > _SILENT_SECONDS:
             return f"the queues were not looked at for {silent:.0f} s"
         return ""
@@ -108,10 +109,12 @@ class NodeWork:
             telemetry=self._telemetry,
         )
         reconciler = Reconciler(self._database, self._sealer, self._clock, self._platforms)
+        cron = CronRuns(self._database, self._sealer, self._clock, self._platforms, term)
         self._worker = worker
         try:
-            async with asyncio.TaskGroup() as together:  # neither goes on without the other
+            async with asyncio.TaskGroup() as together:  # none goes on without the others
                 together.create_task(worker.run())
                 together.create_task(reconciler.run())
+                together.create_task(cron.run())
         finally:
             self._worker = None

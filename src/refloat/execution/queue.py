@@ -126,15 +126,22 @@ def _image(service: Service) -> str:
 
 
 async def claim(
-    tx: Transaction, deployment: Deployment, owner: str, plan: Plan, snapshot: str, builds: int, clock: Clock
+    tx: Transaction,
+    deployment: Deployment,
+    owner: str,
+    plan: Plan,
+    snapshot: str,
+    builds: int,
+    clock: Clock,
+    number: int | None = None,
 ) -> Deployment | None:
     """Make the head of a queue running under this owner, with its number and immutable plan, and reserve
     the builds it may have under way.
 
     None when somebody else was first. Targets follow the plan: services that came or went while the
-    request waited are added, or canceled.
+    request waited are added, or canceled. `number` is the next one unless it is given.
     """
-    number = await store.next_number(tx, deployment.environment_id)
+    number = number or await store.next_number(tx, deployment.environment_id)
     won = await store.claim(
         tx,
         deployment.id,

@@ -12,6 +12,9 @@ from refloat.routers.base import Answer, Router
 
 BOOT_SECONDS = 120
 """How long a service without a readiness probe may take to listen."""
+SETTLED_SECONDS = 10
+"""How long a service without a readiness probe may listen only elsewhere, and say nothing, before it has
+failed. Long, because some open a port for their measurements first. Who needs longer declares a probe."""
 ALIVE_SECONDS = 1.0
 """How long a service that listens nowhere must live to count as started."""
 VERIFY_SECONDS = 15.0
@@ -21,6 +24,9 @@ _FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.005, 0.2
 _PAUSE_SHARE = 0.08
 """Of the time waited so far: readiness is seen at most this much later than it is there."""
 _LAST_LINES = 20
+_LOOK_EVERY = 1.0
+
+_USE_PORT = "let its command listen on $PORT, for example in the Procfile: web: python app.py --port $PORT"
 
 Note = Callable[[Attempt], Awaitable[None]]
 """Told before each further try; what it raises ends the work."""
@@ -39,6 +45,8 @@ class ReadinessWait:
         self._revision = revision
         self._probe = revision.readiness or (_LISTENS if routed else None)
         self._note = note
+        self._settling: tuple[object, float] = ((), 0.0)
+        self._look_again = 0.0
 
     async def until_ready(self) -> None:
         """Raises StepFailed with the reason and the last log lines."""
@@ -53,9 +61,11 @@ class ReadinessWait:
                 successes += 1
                 if self._probe is None or successes >= self._probe.success_threshold:
                     return
+            elif astray := await self._settled_elsewhere(instances, now):
+                raise await self._failure(f"not ready: {complaint}", astray)
             elif self._counts(now - started, failures, now - counted_at):
                 failures, counted_at = failures + 1, now
-                await self._count(failures, complaint)
+                await self._count(failures, complaint, instances)
             waited = self._clock.monotonic() - started
             await self._clock.sleep(min(max(_SHORTEST_PAUSE, waited * _PAUSE_SHARE), _LONGEST_PAUSE))
 
@@ -65,10 +75,10 @@ class ReadinessWait:
             return False
         return failures == 0 or since_last >= self._probe.period_seconds
 
-    async def _count(self, failures: int, complaint: str) -> None:
+    async def _count(self, failures: int, complaint: str, instances: Sequence[Instance]) -> None:
         most = self._probe.failure_threshold if self._probe else 1
         if failures >= most:
-            raise await self._failure(f"not ready: {complaint}")
+            raise await self._failure(f"not ready: {complaint}", await self._elsewhere(instances))
         if self._note:
             await self._note(Attempt(number=failures + 1, most=most, complaint=complaint))
 
@@ -95,9 +105,32 @@ class ReadinessWait:
             if hopeless or instance.restarts >= _RESTARTS_ALLOWED:
                 raise await self._failure(_died(instance, self._revision.command))
 
-    async def _failure(self, message: str) -> StepFailed:
+    async def _settled_elsewhere(self, instances: Sequence[Instance], now: float) -> str:
+        """Where it has listened, unchanged and silent, for too long to be still starting; or "".
+
+        Somebody who declared a probe said how long to wait, and is believed.
+        """
+        if self._probe is not _LISTENS or now < self._look_again:
+            return ""
+        self._look_again = now + _LOOK_EVERY
+        astray = await self._elsewhere(instances)
+        last = await self._engine.logs(self._revision.key, 1)
+        if not astray or (astray, last) != self._settling[0]:
+            self._settling = ((astray, last), now)
+        return astray if now - self._settling[1] >= SETTLED_SECONDS else ""
+
+    async def _elsewhere(self, instances: Sequence[Instance]) -> str:
+        """Where the first instance that is not at its endpoint listens, in words; or ""."""
+        for instance in instances:
+            if instance.state is InstanceState.RUNNING and (found := await self._engine.elsewhere(instance)):
+                host, _, port = instance.endpoint.rpartition(":")
+                return f"it listens on {', '.join(found)}, expected was PORT={port} of HOST={host}"
+        return ""
+
+    async def _failure(self, message: str, astray: str = "") -> StepFailed:
         lines = await self._engine.logs(self._revision.key, _LAST_LINES)
-        return StepFailed(message, log=tuple(line.text for line in lines))
+        message, hint = (f"{message}; {astray}", _USE_PORT) if astray else (message, "")
+        return StepFailed(message, hint=hint, log=tuple(line.text for line in lines))
 
 
 def _all_run(instances: Sequence[Instance]) -> bool:

@@ -64,7 +64,12 @@ def command_of(service: Service, artifact: Artifact) -> tuple[str, ...]:
 def event_command(job: Job, action: Action, artifact: Artifact) -> tuple[str, ...]:
     """What a job runs at an action; empty: nothing."""
     command = event_of(job, action)
-    return _words(command.entrypoint, command.arguments, artifact) if command else ()
+    return command_words(command, artifact) if command else ()
+
+
+def command_words(command: Command, artifact: Artifact) -> tuple[str, ...]:
+    """What a command of a job is as an argv."""
+    return _words(command.entrypoint, command.arguments, artifact)
 
 
 def event_of(job: Job, action: Action) -> Command | None:

@@ -18,6 +18,7 @@ from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
 from refloat.execution.capacity import widest
+from refloat.execution.going_back import go_back
 from refloat.execution.journal import CancelRequested
 from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
@@ -343,6 +344,7 @@ class Runner:
         async with self._database.transaction() as tx:
             canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
             phase, reason = _outcome(self._journal.targets, canceled)
+            await go_back(tx, self.deployment, phase, self._means.clock)
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)

@@ -186,6 +186,7 @@ def _wanted(
         way=way_of(service),
         builds=service.git is not None,
         commands=commands_of(service),
+        timed=isinstance(service, Job) and service.cronjob is not None,
         commit_id=service.commit.id if service.commit else None,
         fields=fields_of(service, digests, domains),
     )

@@ -14,7 +14,7 @@ from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.domains import attach, reattach
-from refloat.execution.executing import run_job, run_release
+from refloat.execution.executing import run_job, run_release, timetable_of
 from refloat.execution.journal import Effect, Output
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
@@ -167,13 +167,12 @@ class ServiceSteps(ServiceInDeployment):
         if not self.plan.routed:
             return {"alive": len(endpoints)}
         readiness = revision.readiness
-        http = readiness.http if readiness else None
         answer = await verify_route(
             self._means.platform.router,
             self._means.clock,
             self.service_id,
             endpoints,
-            http.path if http else "/",
+            readiness.http.path if readiness and readiness.http else "/",
             readiness.timeout_seconds if readiness else 5,
         )
         return {"status": answer.status, "endpoint": answer.endpoint}
@@ -267,15 +266,16 @@ class ServiceSteps(ServiceInDeployment):
         if self.plan.change is not Change.SKIP:
             await applied_store.put(tx, self._applied())
         if self._produced:
-            environment_id = self._means.journal.deployment.environment_id
-            now = self._means.clock.now()
-            await store_outputs(tx, self._means.sealer, environment_id, self._produced, now)
+            means, now = self._means, self._means.clock.now()
+            environment_id = means.journal.deployment.environment_id
+            await store_outputs(tx, means.sealer, environment_id, self._produced, now)
         await self._means.journal.complete(tx, self.service_id)
 
     def _applied(self) -> Applied:
-        deployment = self._means.journal.deployment
+        means, before, job = self._means, self._before, self._job
+        deployment = means.journal.deployment
         assert deployment.number is not None
-        fields = self._before.fields if self.plan.action is Action.RESTART and self._before else self._fields
+        fields = before.fields if self.plan.action is Action.RESTART and before else self._fields
         return Applied(
             service_id=self.service_id,
             environment_id=deployment.environment_id,
@@ -283,14 +283,15 @@ class ServiceSteps(ServiceInDeployment):
             fields=fields,
             sealed=seal_revision(self._revision(), self._means.sealer),
             routed=self.plan.routed,
-            should_run=self._job is None,
+            should_run=job is None,
+            timetable=timetable_of(job, self._artifact(), self.secrets, before, means.sealer, means.clock),
             stage_position=self._stage_position,
             number=deployment.number,
         )
 
     async def _record_stopped(self, tx: Transaction, _: Output) -> None:
         if self._before is not None:
-            await applied_store.put(tx, msgspec.structs.replace(self._before, should_run=False))
+            await applied_store.put(tx, self._before.stopped())
         await self._means.journal.complete(tx, self.service_id)
 
     async def _record_removed(self, tx: Transaction, _: Output) -> None:

@@ -25,6 +25,8 @@ _AWAITED = {
     StepName.DISCARD: "for the new revision to end",
 }
 
+_PLACES = f"{PARALLEL} services of a stage are worked on at once, and as many builds as the cluster has left"
+
 
 def words(it: Explanation) -> tuple[str, ...]:
     """One sentence a line; the first says where it is."""
@@ -33,7 +35,7 @@ def words(it: Explanation) -> tuple[str, ...]:
 
 def _behind(it: Explanation) -> Iterator[str]:
     first = it.ahead[0]
-    yield f"{_called(it.deployment)} waits behind {len(it.ahead)} of the same environment"
+    yield f"{_called(it.deployment)} waits behind {len(it.ahead)} other of its environment"
     for position, other in enumerate(it.ahead):
         state = "runs" if other.owner else "waits"
         yield f"  {position}. {_called(other)} {state}: {other.id}"
@@ -53,10 +55,17 @@ def _node(it: Explanation) -> Iterator[str]:
 
 def _next(it: Explanation) -> Iterator[str]:
     yield f"{_called(it.deployment)} is next: nothing is in front of it, the next look at the queue begins it"
+    if it.room_reason:
+        yield f"unless its builds do not fit: {it.room_reason}"
+
+
+def _room(it: Explanation) -> Iterator[str]:
+    yield f"{_called(it.deployment)} waits: {it.room_reason}"
+    yield "it begins when there is room for it; no deadline runs until then"
 
 
 def _running(it: Explanation) -> Iterator[str]:
-    yield f"{_called(it.deployment)} runs since {_ago(it.now, it.deployment.started_at)}"
+    yield f"{_called(it.deployment)} has run for {_ago(it.now, it.deployment.started_at)}"
     yield from _steps(it)
     yield from _next_steps(it)
     yield from _bound(it)
@@ -82,6 +91,7 @@ def _ended(it: Explanation) -> Iterator[str]:
 _SITUATIONS = {
     Situation.BEHIND: _behind,
     Situation.NODE: _node,
+    Situation.ROOM: _room,
     Situation.NEXT: _next,
     Situation.RUNNING: _running,
     Situation.CANCELING: _canceling,
@@ -96,12 +106,11 @@ def _called(deployment: Deployment) -> str:
 
 def _steps(it: Explanation) -> Iterator[str]:
     for doing in it.doing:
-        yield f"  {_place(doing)}{doing.step}{_times(doing)} since {_ago(it.now, doing.since)}, " + _until(
-            doing, it.now
-        )
+        span = f"{doing.step}{_times(doing)} for {_ago(it.now, doing.since)}"
+        yield f"  {_place(doing)}{span}, {_until(doing, it.now)}"
     waiting = [t.name for t in it.targets if t.phase is Phase.WAITING]
-    if waiting and len(it.doing) >= PARALLEL:
-        yield f"  {', '.join(waiting)}: waits for a place, {PARALLEL} services of a stage have one at once"
+    if waiting and it.doing:
+        yield f"  {', '.join(waiting)}: waits for a place; {_PLACES}"
     elif not it.doing:
         yield "  between two steps"
 
@@ -164,7 +173,7 @@ def _next_steps(it: Explanation) -> Iterator[str]:
 def _bound(it: Explanation) -> Iterator[str]:
     if it.ends_by:
         left = _seconds((it.ends_by - it.now).total_seconds())
-        yield f"whatever happens it has ended in {left}, at {it.ends_by:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"whatever happens, it has ended within {left}, by {it.ends_by:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _ago(now: datetime, then: datetime | None) -> str:

@@ -24,6 +24,8 @@ from refloat.execution import queue
 from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.going_back import go_back
+from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
 from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
@@ -39,7 +41,7 @@ from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import facts, resources
+from refloat.store import facts, figures, resources
 from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
@@ -150,7 +152,7 @@ class Worker:
                 await self._claim(head, room)
 
     async def _used(self, read: Reader) -> dict[str, Use]:
-        return {cluster: Use(*counts) for cluster, counts in (await store.used(read)).items()}
+        return {cluster: Use(*counts) for cluster, counts in (await figures.used(read)).items()}
 
     # -- becoming the owner
 
@@ -204,7 +206,7 @@ class Worker:
                 return None
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
             if back_to := deployment.request.back_to:
-                compiled = await rolled_back(tx, self._sealer, back_to, compiled)
+                compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")
@@ -271,6 +273,7 @@ class Worker:
             log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
+            await keep_inventory_after(self._database, self._clock, self._platforms, deployment)
         finally:
             self._runners.pop(deployment.id, None)
 
@@ -308,6 +311,7 @@ class Worker:
         """No deployment stays open because of a defect of ours."""
         async with self._database.transaction() as tx:
             await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
+            await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
         self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
 

@@ -127,13 +127,19 @@ def _run(service: Wanted, action: Action, steps: tuple[StepName, ...], expected:
         kind=service.kind,
         action=action,
         change=Change.RUN if runs or action is Action.DEPLOY else Change.SKIP,
-        causes=(f"it runs at every {action}",) if runs else (f"it has nothing to run at {action}",),
+        causes=_run_causes(service, action, runs=runs),
         steps=steps,
         commit_id=service.commit_id,
         fingerprint=fingerprint(service.fields),
         routed=False,
         expected_seconds=expected,
     )
+
+
+def _run_causes(service: Wanted, action: Action, *, runs: bool) -> tuple[str, ...]:
+    if service.timed and action is Action.DEPLOY:
+        return ("it runs by the clock from then on",)
+    return (f"it runs at every {action}",) if runs else (f"it has nothing to run at {action}",)
 
 
 def _built(service: Wanted, steps: tuple[StepName, ...]) -> tuple[StepName, ...]:
@@ -182,6 +188,10 @@ def _restart(service: Wanted, now: Current | None, expected: float | None) -> Se
 
 
 def _stop(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:
+    if service.timed and now is not None:
+        plan = _run(service, Action.STOP, (_S.STOP,), expected)
+        causes = ("it runs by the clock until now",)
+        return msgspec.structs.replace(plan, change=Change.STOP, causes=causes, replaces=now.revision_key)
     if service.way is Way.COMMAND:
         runs_now = Action.STOP in service.commands
         return _run(service, Action.STOP, (_S.EXECUTE,) if runs_now else (), expected)

@@ -35,7 +35,8 @@ class Way(StrEnum):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """One service as it is configured, in its stage. `commands` are the actions at which a job runs."""
+    """One service as it is configured, in its stage. `commands` are the actions at which a job runs; a
+    `timed` one runs by the clock from when it is deployed until it is stopped."""
 
     service_id: str
     name: str
@@ -48,6 +49,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     way: Way = Way.SWAP
     builds: bool = True
     commands: tuple[Action, ...] = ()
+    timed: bool = False
     commit_id: str | None
     fields: dict[str, str]
 

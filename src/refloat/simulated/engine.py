@@ -12,6 +12,7 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
@@ -118,6 +119,7 @@ class SimulatedEngine:
         self._world.executing.add(key)
         try:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
+            self._world.ran.append(key)
             return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
         finally:
             self._world.executing.discard(key)
@@ -129,11 +131,24 @@ class SimulatedEngine:
             command.cancel()
         await asyncio.gather(*commands, return_exceptions=True)
 
+    async def forget_run(self, key: str) -> None:
+        if command := self._world.commands.get(key):
+            command.cancel()
+            await asyncio.gather(command, return_exceptions=True)
+        self._world.runs.pop(key, None)
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         running = self._world.running.get(instance.revision_key)
         if running is None or running.stopped or self._state(running) is not InstanceState.RUNNING:
             return "nothing listens"
+        if running.boot == "elsewhere":
+            return f"nothing listens on {instance.endpoint}"
         return "no answer" if running.boot == "hang" else ""
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        running = self._world.running.get(instance.revision_key)
+        astray = running and not running.stopped and running.boot == "elsewhere"
+        return ("127.0.0.1:5000",) if astray and instance.state is InstanceState.RUNNING else ()
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
         running = self._world.running.get(revision_key)
@@ -152,12 +167,26 @@ class SimulatedEngine:
             raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
         running.stopped = True
 
+    async def remember(self, service_id: str, document: str) -> None:
+        self._world.inventory[service_id] = document
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        last: dict[str, int] = {}
+        for key in (*self._world.running, *(".".join(run.split(".")[:2]) for run in self._world.runs)):
+            service_id, _, number = key.rpartition(".")
+            last[service_id] = max(last.get(service_id, 0), int(number) if number.isdecimal() else 0)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in sorted(self._world.inventory.items())
+        )
+
     async def destroy(self, service_id: str) -> None:
         if (
             self._world.script_of(service_id).word("destroy", self._world.turn(service_id, "destroy"))
             == "fail"
         ):
             raise StepFailed("the service cannot be removed: scripted to fail")
+        self._world.inventory.pop(service_id, None)
         for key, running in list(self._world.running.items()):
             if running.revision.service_id == service_id:
                 del self._world.running[key]

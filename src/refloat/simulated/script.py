@@ -15,7 +15,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "resolve": ("ok", "fail"),  # the branch can be read
     "build": ("ok", "fail", "hang"),
     "release": ("none", "ok", "fail", "hang"),  # a release command, and how it ends
-    "boot": ("ok", "exit", "hang"),  # hang: it runs and never becomes ready
+    "boot": ("ok", "exit", "hang", "elsewhere"),  # hang: it never becomes ready; elsewhere: on another port
     "answer": ("ok", "error", "none", "old"),  # through the route; old: the switch has no effect
     "stop": ("ok", "fail", "hang"),
     "destroy": ("ok", "fail"),

@@ -32,10 +32,13 @@ class World:
     domains: dict[str, tuple[Domain, ...]] = field(default_factory=dict)
     artifacts: set[str] = field(default_factory=set)
     runs: dict[str, int] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    """Every command that came to its end, by its key; what is kept of one may be forgotten, this is not."""
     fences: dict[str, int] = field(default_factory=dict)
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
+    inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
     commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 

@@ -28,6 +28,11 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at)
 
 
+def storable(text: str) -> str:
+    """Text as both databases can hold it: PostgreSQL's has no NUL, which programs do write."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -100,22 +105,9 @@ async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
     return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
 
 
-async def used(read: Reader) -> dict[str, tuple[int, int]]:
-    """Of each cluster: running deployments, and builds reserved for them."""
-    rows = await read.all(q.USED)
-    return {row["cluster_id"]: (int(row["deployments"]), int(row["builds"])) for row in rows}
-
-
 async def running(read: Reader) -> tuple[Deployment, ...]:
     """Those that have an owner, dead or alive, oldest first."""
     return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
-
-
-async def queue_figures(read: Reader) -> tuple[int, int, datetime | None]:
-    """How many wait and how many run, and when the oldest that waits was asked for."""
-    row = await read.one(q.QUEUE_FIGURES)
-    assert row is not None
-    return row["open"] - row["running"], row["running"], _optional(row["oldest"])
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:
@@ -164,7 +156,7 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
         key=deployment_id,
         new_phase=phase,
         new_ended=int(phase in TERMINAL),
-        new_reason=reason,
+        new_reason=storable(reason),
         now=micros(now) if phase in TERMINAL else None,
     )
 
@@ -234,6 +226,12 @@ async def open_target_count(read: Reader, service_id: str) -> int:
     return int(row["number"]) if row else 0
 
 
+async def built(read: Reader, service_id: str, step: str, size: int) -> tuple[str, ...]:
+    """What the build steps of a service left, newest first: of deployments of it that are done or go on."""
+    rows = await read.all(q.BUILT, service_id=service_id, step_name=step, size=size)
+    return tuple(row["output"] for row in rows)
+
+
 # -- the journal
 
 
@@ -297,7 +295,7 @@ async def put_event(tx: Transaction, it: Event) -> None:
         at=micros(it.at),
         level=it.level,
         step=it.step,
-        message=it.message,
+        message=storable(it.message),
         action=it.action,
         phase=it.phase,
     )

@@ -3,7 +3,7 @@
 from sqlalchemy import and_, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from refloat.domain.progress import TERMINAL
+from refloat.domain.progress import TERMINAL, Phase
 from refloat.store.database import Query
 from refloat.store.tables import applied, deployment, event, step, target
 
@@ -125,6 +125,23 @@ TARGET_HISTORY = Query(
     select(target.c.document)
     .where(target.c.service_id == bindparam("service_id"))
     .order_by(target.c.deployment_id.desc())
+    .limit(bindparam("size"))
+)
+BUILT = Query(
+    select(step.c.output)
+    .select_from(
+        step.join(
+            target,
+            and_(target.c.deployment_id == step.c.deployment_id, target.c.service_id == step.c.service_id),
+        )
+    )
+    .where(
+        step.c.service_id == bindparam("service_id"),
+        step.c.name == bindparam("step_name"),
+        step.c.outcome == "done",
+        *[target.c.phase != str(p) for p in (Phase.FAILED, Phase.BUILD_FAILED, Phase.CANCELED)],
+    )
+    .order_by(step.c.deployment_id.desc())
     .limit(bindparam("size"))
 )
 OPEN_COUNT = Query(

@@ -100,6 +100,10 @@ class Supervisor(Protocol):
         """Stop it and delete its directory with its logs."""
         ...
 
+    async def members(self, id: str) -> frozenset[int]:
+        """The pids of its tree as it is now; empty when unknown or ended."""
+        ...
+
     def spec(self, id: str) -> Spec | None:
         """What it was last started with, the marks included; None when unknown."""
         ...

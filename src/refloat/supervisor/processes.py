@@ -127,6 +127,13 @@ class LocalSupervisor:
             await to_the_end(asyncio.to_thread(shutil.rmtree, self._folder(id), ignore_errors=True))
         self._turns.pop(id, None)
 
+    async def members(self, id: str) -> frozenset[int]:
+        try:
+            content = json.loads((self._folder(id) / "spec.json").read_bytes())
+        except (OSError, ValueError):
+            return frozenset()
+        return frozenset(await asyncio.to_thread(shim.Tree(content).members))
+
     def leave(self) -> None:
         """Remove what this node keeps outside its directory; for when nothing of it runs any more."""
         self._cgroups.leave()

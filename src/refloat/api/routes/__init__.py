@@ -5,6 +5,7 @@ from refloat.api.routes.custom_domains import ROUTES as CUSTOM_DOMAINS
 from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
+from refloat.api.routes.garbage import ROUTES as GARBAGE
 from refloat.api.routes.insight import ROUTES as INSIGHT
 from refloat.api.routes.organizations import ROUTES as ORGANIZATIONS
 from refloat.api.routes.queue import ROUTES as QUEUE
@@ -30,4 +31,5 @@ ROUTES = (
     *SERVICE_ACTIONS,
     *REFLOAT,
     *INSIGHT,
+    *GARBAGE,
 )

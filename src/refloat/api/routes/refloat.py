@@ -14,11 +14,13 @@ from refloat.api.call import Body, Call, Http, Id
 from refloat.api.routes.deployments import status_of
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
+from refloat.control import organizations
 from refloat.control.access import Operation
 from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
+from refloat.domain.timetable import CronRun
 from refloat.execution.places import platform_of, waits_for
 from refloat.execution.queue import RECAP
 from refloat.store import deployments as store
@@ -74,6 +76,34 @@ async def rollback(
         call.context, call.principal, environment, Verb.ROLLBACK, plan_hash=plan, back_to=back_to
     )
     return await status_of(call, environment)
+
+
+class EnvironmentSettings(msgspec.Struct, kw_only=True):
+    """What an environment has beyond the published interface."""
+
+    rollback_on_failure: bool | None = None
+
+
+@get("/refloat/environment/{environment_id:str}")
+async def read_settings(request: Http, environment_id: Id) -> Body:
+    """What an environment has beyond the published interface."""
+    return _settings(await Call(request).reach(Environment, environment_id))
+
+
+@put("/refloat/environment/{environment_id:str}")
+async def edit_settings(request: Http, environment_id: Id, data: JSONBody[EnvironmentSettings]) -> Body:
+    """`rollback_on_failure`: whether what a failed deployment had replaced already goes back by itself."""
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id, Operation.MANAGE)
+    if data.rollback_on_failure is not None:
+        environment = await organizations.change(
+            call.context, environment, rollback_on_failure=data.rollback_on_failure
+        )
+    return _settings(environment)
+
+
+def _settings(environment: Environment) -> Body:
+    return {"id": environment.id, "rollback_on_failure": environment.rollback_on_failure}
 
 
 @get("/refloat/environment/{environment_id:str}/journal")
@@ -196,4 +226,36 @@ async def _rendered(context: Context, environment: Environment, event: Event) ->
     return f"id: {event.sequence}\nevent: {kind}\ndata: {msgspec.json.encode(body).decode()}\n\n"
 
 
-ROUTES = (read_plan, rollback, read_journal, list_replicas, simulate, stream)
+@get("/refloat/service/{service_id:str}/runs")
+async def list_runs(request: Http, service_id: Id) -> Body:
+    """The runs of a job by the clock, newest first. The one that goes on has no outcome yet."""
+    call = Call(request)
+    service = await call.reach_service(service_id)
+    runs = await resources.children(call.read, CronRun, service.id)
+    return {
+        "results": [
+            {
+                "scheduled_at": timestamp(run.scheduled_at),
+                "began_at": timestamp(run.created_at),
+                "finished_at": timestamp(run.finished_at) if run.finished_at else None,
+                "outcome": run.outcome,
+                "attempts": run.attempts,
+                "reason": run.reason or None,
+                "log": list(run.log),
+            }
+            for run in sorted(runs, key=lambda run: run.scheduled_at, reverse=True)
+        ]
+    }
+
+
+ROUTES = (
+    read_settings,
+    edit_settings,
+    read_plan,
+    rollback,
+    read_journal,
+    list_replicas,
+    list_runs,
+    simulate,
+    stream,
+)

@@ -2,9 +2,9 @@
 
 import click
 
-from refloat.cli.options import as_json_option, client, environment_argument, print_json
+from refloat.cli.options import as_json_option, client, environment_argument, print_json, to_option
 
-ACTIONS = ("deploy", "redeploy", "restart", "stop", "uninstall", "delete")
+ACTIONS = ("deploy", "redeploy", "restart", "rollback", "stop", "uninstall", "delete")
 
 
 @click.command()
@@ -36,19 +36,28 @@ def status(environment: str, as_json: bool) -> None:
     show_default=True,
     help="What would be asked for.",
 )
+@to_option
 @as_json_option
-def plan(environment: str, action: str, as_json: bool) -> None:
+def plan(environment: str, action: str, to: str | None, as_json: bool) -> None:
     """Show what an action would do now. Nothing is done."""
     from refloat.cli import render
+    from refloat.cli.going_back import Way, way_back
     from refloat.cli.lookup import find_environment
 
+    if to and action != "rollback":
+        raise click.UsageError("--to needs --action rollback")
     server = client()
     found = find_environment(server, environment)
-    body = server.get(f"/refloat/environment/{found['id']}/plan", action=action)
-    if as_json:
-        print_json(body)
+    if action == "rollback":
+        way = way_back(server, found, to)
     else:
-        click.echo(render.plan(body, environment, action))
+        way = Way("", "", server.get(f"/refloat/environment/{found['id']}/plan", action=action))
+    if as_json:
+        print_json(way.plan)
+        return
+    if way.told:
+        click.echo(f"back to {way.told}")
+    click.echo(render.plan(way.plan, environment, action, way.to))
 
 
 @click.command()

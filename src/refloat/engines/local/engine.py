@@ -24,12 +24,14 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
 from refloat.engines.local.checks import ask
 from refloat.engines.local.databases import Databases, ping
 from refloat.engines.local.homes import Homes, read_output
+from refloat.engines.local.listening import leads_to, listened
 from refloat.engines.local.ports import Ports
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import LIVE, Restart, Spec, State, Status, Supervisor
@@ -131,6 +133,13 @@ class LocalEngine:
         await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
         return Ran(exit_code=await self._follow(id, log), output=read_output(output))
 
+    async def forget_run(self, key: str) -> None:
+        id = f"run.{key}"
+        if spec := self._supervisor.spec(id):
+            output = self._homes.temporary(spec.labels["service"]) / f"output.{key}.json"
+            await asyncio.to_thread(output.unlink, missing_ok=True)
+            await self._supervisor.forget(id)
+
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
         id = _id(instance.revision_key, instance.index)
         state, spec = await self._supervisor.state(id), self._supervisor.spec(id)
@@ -139,6 +148,11 @@ class LocalEngine:
         if kind := spec.labels.get("database"):
             return await ping(kind, _endpoint(state), timeout)
         return await ask(_endpoint(state), spec, probe, timeout)
+
+    async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
+        members = await self._supervisor.members(_id(instance.revision_key, instance.index))
+        found = await asyncio.to_thread(listened, members)
+        return () if any(leads_to(address, instance.endpoint) for address in found) else found
 
     async def logs(self, revision_key: str, tail: int) -> tuple[LogLine, ...]:
         ids = [s.id for s in await self._of(revision=revision_key) if s.id.startswith("app.")]
@@ -151,6 +165,20 @@ class LocalEngine:
         await asyncio.gather(*(self._supervisor.stop(state.id, grace_seconds) for state in wanted))
         for service_id in {state.labels["service"] for state in states}:
             await self._prune(service_id)
+
+    async def remember(self, service_id: str, document: str) -> None:
+        await asyncio.to_thread(self._homes.remember, service_id, document)
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        documents = await asyncio.to_thread(self._homes.remembered)
+        last: dict[str, int] = {}
+        for state in (*await self._supervisor.states("app."), *await self._supervisor.states("run.")):
+            service_id, number = state.labels.get("service", ""), _age(state.labels.get("revision", ""))[0]
+            last[service_id] = max(last.get(service_id, 0), number)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in documents.items()
+        )
 
     async def destroy(self, service_id: str) -> None:
         states = await self._of(service=service_id)
