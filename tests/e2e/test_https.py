@@ -99,8 +99,8 @@ def test_every_address_says_https_and_plain_http_leads_there(secure: Secure, fol
     bare = secure.curl(f"https://{DOMAIN}:{secure.https_port}/healthz")
     assert json.loads(bare)["status"] == "ok"
     assert "own address only" in secure.curl(f"https://{DOMAIN}:{secure.https_port}/metrics")
-    figures = secure.api.get("/metrics").text
-    assert 'refloat_deployments_ended_total{action="redeploy",outcome="done"} 1.0' in figures
+    counted = 'refloat_deployments_ended_total{action="redeploy",outcome="done"} 1.0'
+    eventually(lambda: counted in secure.api.get("/metrics").text)
     assert secure.api.get("/readyz").json()["status"] == "ready"
 
 

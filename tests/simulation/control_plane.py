@@ -190,6 +190,16 @@ class ControlPlane:
             while not await look():  # noqa: ASYNC110 - a client can only look
                 await asyncio.sleep(0.005)
 
+    async def at_rest(self) -> None:
+        """Once the worker has told and counted what it did too: it does so after the commit others see."""
+        worker = self.worker
+        assert worker is not None
+
+        async def look() -> bool:
+            return worker.idle
+
+        await self.eventually(look)
+
     async def roll(self, environment: str, verb: str = "redeploy") -> dict[str, Any]:
         await self.call("POST", f"/environment/{environment}/{verb}", expect=202)
         return await self.ended(environment)

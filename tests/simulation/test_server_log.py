@@ -58,6 +58,7 @@ async def test_a_failed_step_and_the_end_it_led_to_are_told_without_the_words_of
     environment = await plane.environment()
     service = await plane.application(environment, "api", "boot=exit")
     await plane.roll(environment)
+    await plane.at_rest()
     (failed,) = _lines(written, "a step failed")
     assert (failed["service"], failed["step"], failed["error"]) == (service, "ready", "StepFailed")
     assert failed["environment"] == environment and failed["deployment"]

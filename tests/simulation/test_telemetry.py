@@ -42,6 +42,7 @@ async def test_a_deployment_is_counted_with_its_steps_claim_and_switch(plane: Co
     await plane.roll(environment)
     await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
     await plane.roll(environment)
+    await plane.at_rest()
     assert await _value(plane, "deployments_ended_total", action="redeploy", outcome="done") == 2
     assert await _value(plane, "step_duration_seconds_count", step="verify", outcome="done") == 2
     assert await _value(plane, "step_duration_seconds_count", step="drain", outcome="done") == 1
@@ -62,6 +63,7 @@ async def test_what_fails_after_its_switch_is_a_failed_swap(
     await plane.application(environment, "api", "answer=error")
     await plane.application(environment, "other", "boot=exit")  # fails before it is switched
     await plane.roll(environment)
+    await plane.at_rest()
     assert await _value(plane, "swap_failures_total") == 1
     assert await _value(plane, "step_duration_seconds_count", step="ready", outcome="failed") == 1
     assert await _value(plane, "deployments_ended_total", action="redeploy", outcome="failed") == 1
