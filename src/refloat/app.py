@@ -116,7 +116,7 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
     engine = LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting)
     return Platform(
         engine=engine,
-        leave=engine.leave,
+        in_charge=engine.in_charge,
         router=CaddyRouter(
             settings.node_dir,
             supervisor,
@@ -268,8 +268,6 @@ async def _at_work(
             tasks.append(asyncio.create_task(work.alone()))
         yield
     finally:
-        for platform in platforms.values():
-            platform.leave()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -55,6 +55,26 @@ async def test_cancelling_a_command_leaves_nothing_of_its_tree(rig: LocalRig) ->
     assert living(token) == []
 
 
+async def test_a_command_is_left_running_by_a_server_that_is_not_in_charge_any_more(rig: LocalRig) -> None:
+    script = "echo begun; while [ ! -e ~/go ]; do sleep 0.01; done; echo went"
+    first, second = Heard(), Heard()
+    call = asyncio.create_task(rig.engine.run(revision(), ("sh", "-c", script), "k", first))
+
+    async def begun() -> bool:
+        return first == ["begun"]
+
+    await until(begun)
+    successor = rig.reopened()
+    joined = asyncio.create_task(successor.run(revision(), ("sh", "-c", script), "k", second))
+    rig.engine.in_charge(False)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    (rig.node_dir / "services/web/home/go").touch()
+    assert (await joined).exit_code == 0
+    assert second[:2] == ["begun", "went"]
+
+
 async def test_a_command_of_a_killed_control_plane_is_joined_by_the_next(rig: LocalRig) -> None:
     script = "echo once >>~/count; while [ ! -e ~/go ]; do sleep 0.01; done; exit 5"
     program = (

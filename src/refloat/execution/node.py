@@ -84,10 +84,19 @@ class NodeWork:
         reconciler = Reconciler(self._database, self._sealer, self._clock, self._platforms)
         cron = CronRuns(self._database, self._sealer, self._clock, self._platforms, term)
         self._worker = worker
+        self._in_charge(True)
         try:
             async with asyncio.TaskGroup() as together:  # none goes on without the others
                 together.create_task(worker.run())
                 together.create_task(reconciler.run())
                 together.create_task(cron.run())
+                try:
+                    await asyncio.Event().wait()
+                finally:  # before they are cancelled
+                    self._in_charge(False)
         finally:
             self._worker = None
+
+    def _in_charge(self, here: bool) -> None:
+        for platform in self._platforms.values():
+            platform.in_charge(here)

@@ -76,12 +76,13 @@ class LocalEngine:
         self._limiting = limiting
         self._ports = ports or Ports()
         self._choosing = asyncio.Lock()
-        self._leaving = False
+        self._in_charge = True
         self._databases = Databases(node_dir, supervisor, accounts, self._homes, self._ports)
 
-    def leave(self) -> None:
-        """The server ends: a command that runs goes on, and the next server joins it by its key."""
-        self._leaving = True
+    def in_charge(self, here: bool) -> None:
+        """While this server is not, a command outlives the call that waits for it: the next server joins it
+        by its key, or has done so already."""
+        self._in_charge = here
 
     def capabilities(self) -> Capabilities:
         notes = ["gRPC probes ask only whether the port accepts connections", "files lie below $HOME"]
@@ -139,7 +140,7 @@ class LocalEngine:
             await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
             return Ran(exit_code=await self._follow(id, log), output=read_output(output))
         except BaseException:
-            if not self._leaving:
+            if self._in_charge:
                 await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
             raise
 
