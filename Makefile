@@ -27,7 +27,7 @@ test: $(VENV)/dev.ready ## run all tests, as many at once as there are cores
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 SEEDS ?= 1000
-sim: $(VENV)/dev.ready ## play SEEDS=1000 simulated histories (FROM= the first); SEED=17 replays one with its trace
+sim: $(VENV)/dev.ready ## play SEEDS=1000 simulated histories on all cores (FROM= the first); SEED=17 replays one with its trace
 	@$(BIN)/python -m tests.simulation.seeded $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(or $(FROM),0))
 
 lint: $(VENV)/dev.ready ## style, types and layers
@@ -45,7 +45,7 @@ crash: $(VENV)/dev.ready ## kill a real server before, during and after every st
 newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
 	@tests/newcomer/clean_root.sh demo
 
-check: lint test ## what CI runs
+check: lint test sim ## what CI runs
 
 states: $(VENV)/dev.ready ## write docs/reference/states.md anew
 	@$(BIN)/python -m tools.states

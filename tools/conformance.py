@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 NO_STRICT_ONE_OF = {"DeploymentHistoryServiceDetails"}
 """Their oneOf has a branch that everything fits, so that no server can satisfy it as written."""
-OWN_PATHS = ("/refloat/", "/healthz")
+OWN_PATHS = ("/refloat/", "/healthz", "/readyz", "/metrics")
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

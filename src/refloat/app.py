@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 import structlog
 import uvicorn
 
+from refloat import server_log
 from refloat.api.asgi import create_app
 from refloat.builders.commands import end_every_build
 from refloat.builders.local import LocalBuilder
@@ -27,11 +27,13 @@ from refloat.domain.errors import Unavailable
 from refloat.domain.resources import ClusterKind
 from refloat.engines.local.engine import LocalEngine
 from refloat.execution.applied import artifacts_in_use
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import KillAt, NoCrash
 from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
 from refloat.execution.places import NodePlatforms, Platforms
 from refloat.execution.platform import Platform
+from refloat.metrics import Metrics
 from refloat.routers.caddy import CaddyRouter, Issuer, Tls
 from refloat.routers.caddy.tls import read_own, read_roots
 from refloat.routers.publishing import publish
@@ -113,10 +115,8 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
     """This machine: native processes behind Caddy."""
     supervisor = LocalSupervisor(settings.node_dir)
     accounts = Accounts(settings.node_dir)
-    engine = LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting)
     return Platform(
-        engine=engine,
-        in_charge=engine.in_charge,
+        engine=LocalEngine(settings.node_dir, supervisor, accounts, limiting=supervisor.limiting),
         router=CaddyRouter(
             settings.node_dir,
             supervisor,
@@ -131,7 +131,9 @@ def local_platform(settings: Settings, database: Database, sealer: Sealer) -> Pl
             supervisor,
             accounts,
             local_sources=settings.local_sources,
-            in_use=partial(artifacts_in_use, database.read, sealer),
+            in_use=partial(artifacts_in_use, database.read, sealer, settings.keep_releases),
+            keep=settings.keep_releases,
+            disk_budget=settings.disk_budget,
         ),
     )
 
@@ -164,22 +166,9 @@ def simulated_platform() -> Platform:
     )
 
 
-def configure_logging() -> None:
-    """Plain lines on stderr. Tracebacks show no local variables: they may hold secrets."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
-    configure_logging()
+    server_log.configure(settings.log_format)
     if not settings.emulate:  # it runs nothing that could be kept apart
         check_isolation(settings, as_root=os.geteuid() == 0)
     settings = prepare_data_dir(settings)
@@ -210,7 +199,7 @@ async def _serve(
     call_others: Callable[[], None],
     replica_id: str,
 ) -> None:
-    clock, platforms = SystemClock(), platforms_of(settings, database, sealer)
+    clock, platforms, metrics = SystemClock(), platforms_of(settings, database, sealer), Metrics()
 
     async def prepare() -> None:
         await end_every_build(LocalSupervisor(settings.node_dir))
@@ -225,8 +214,10 @@ async def _serve(
         platforms,
         domain=settings.domain,
         drain_seconds=settings.drain_seconds,
+        capacity=Capacity(deployments=settings.max_deployments, builds=settings.max_builds),
         crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
         prepare=prepare,
+        telemetry=metrics,
     )
 
     def wake() -> None:
@@ -241,6 +232,9 @@ async def _serve(
         entropy=os.urandom,
         platforms=platforms,
         wake=wake,
+        complaint=work.complaint,
+        telemetry=metrics,
+        exposition=metrics,
     )
     async with _at_work(settings, platforms, work, replica_id):
         await bootstrap(context)

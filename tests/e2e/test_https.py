@@ -98,6 +98,10 @@ def test_every_address_says_https_and_plain_http_leads_there(secure: Secure, fol
     assert secure.published("GET", "/organization") == secure.call("GET", "/organization")
     bare = secure.curl(f"https://{DOMAIN}:{secure.https_port}/healthz")
     assert json.loads(bare)["status"] == "ok"
+    assert "own address only" in secure.curl(f"https://{DOMAIN}:{secure.https_port}/metrics")
+    figures = secure.api.get("/metrics").text
+    assert 'refloat_deployments_ended_total{action="redeploy",outcome="done"} 1.0' in figures
+    assert secure.api.get("/readyz").json()["status"] == "ready"
 
 
 async def test_certificates_are_made_while_the_server_is_down(secure: Secure) -> None:

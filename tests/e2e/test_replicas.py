@@ -141,6 +141,7 @@ async def test_what_a_killed_server_was_doing_is_finished_by_the_other(
         pair.leader.kill()
         pair.leader.start(REFLOAT_CRASH_AT=place)
         pair.other.start()
+        assert pair.other.api.get("/readyz").status_code == 200  # a stand-by accepts and shows
         with Traffic(pair.other, application) as traffic:
             pair.other.edit_variable(greeting, "GREETING", "evening")
             pair.other.call("POST", f"/environment/{environment}/redeploy", expect=202)
@@ -149,6 +150,15 @@ async def test_what_a_killed_server_was_doing_is_finished_by_the_other(
         assert set(traffic.answers) == {200}
         assert pair.other.get(application).text == "evening"
         check_finished_once(pair.other.journal(environment), place.partition(":")[0])
+        assert "refloat_takeovers_total 1.0" in pair.other.api.get("/metrics").text
+        assert ("takeover" in spent_on(pair.other, environment)) == place.endswith("during")
+
+
+def spent_on(installation: Installation, environment: str) -> set[str]:
+    """The kinds of segments that the time of the last deployment went to."""
+    newest = installation.call("GET", f"/environment/{environment}/status")["deployment_request_id"]
+    path = installation.call("GET", f"/refloat/deployment/{newest}/critical-path")
+    return {segment["kind"] for segment in path["segments"]}
 
 
 async def test_a_frozen_server_is_replaced_and_writes_nothing_when_it_wakes(

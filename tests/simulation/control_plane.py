@@ -13,9 +13,11 @@ from refloat.clock import Clock, SystemClock
 from refloat.control.context import Context
 from refloat.control.organizations import bootstrap
 from refloat.domain.resources import ClusterKind
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
+from refloat.metrics import Metrics
 from refloat.settings import Settings
 from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
@@ -46,6 +48,8 @@ class ControlPlane:
         self.platforms = {kind: self._platform() for kind in ClusterKind}
         self.sealer = Sealer(b"k" * 32)
         settings = Settings(data_dir=folder, node_dir=folder / "node", admin_token="rf_admin")
+        self.capacity = Capacity()
+        self.metrics = Metrics()
         self.worker: Worker | None = None
         self.task: asyncio.Task[None] | None = None
         self.context = Context(
@@ -56,6 +60,8 @@ class ControlPlane:
             entropy=os.urandom,
             platforms=self.platforms,
             wake=lambda: self.worker.wake() if self.worker else None,
+            telemetry=self.metrics,
+            exposition=self.metrics,
         )
         self.api = self.client("rf_admin")
         self.seen: set[str] = set()
@@ -77,7 +83,14 @@ class ControlPlane:
         """A worker of its own; a former one must have ended."""
         await bootstrap(self.context)
         self.worker = Worker(
-            self.database, self.sealer, self.clock, self.platforms, domain="localhost", crash=crash
+            self.database,
+            self.sealer,
+            self.clock,
+            self.platforms,
+            domain="localhost",
+            capacity=self.capacity,
+            crash=crash,
+            telemetry=self.metrics,
         )
         self.task = asyncio.create_task(self.worker.run())
 

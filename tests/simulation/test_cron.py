@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from refloat.clock import SystemClock
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.cron import KEPT_RUNS, LATE_SECONDS, CronRuns
 from refloat.execution.node import NodeWork
@@ -110,6 +111,7 @@ async def test_a_server_looks_by_itself_when_a_minute_begins(cron: Cron) -> None
         plane.platforms,
         domain="localhost",
         drain_seconds=1,
+        capacity=Capacity(),
         crash=NoCrash(),
         prepare=prepare,
     )

@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from refloat.domain.deployment import Deployment
 from refloat.domain.errors import StorageFull, StorageLost
 from refloat.domain.ids import after, uuid7
 from refloat.execution.reconciler import Reconciler
+from refloat.execution.runner import Runner
+from refloat.execution.worker import Worker
 from refloat.store.database import Query, Transaction
-from refloat.store.tables import event
+from refloat.store.tables import deployment, event
 from tests.simulation.control_plane import ControlPlane, shown_states
 
 _PHASES = Query(select(event.c.phase).where(event.c.phase.is_not(None)).order_by(event.c.sequence))
+_OUTCOMES = Query(select(deployment.c.phase).order_by(deployment.c.id))
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
@@ -200,18 +204,63 @@ async def test_a_cancel_after_the_outcome_does_not_keep_the_old_revision_alive(p
     assert not plane.world.running[f"{service}.2"].stopped
 
 
-async def test_a_cancel_while_versions_are_looked_up_is_not_overwritten(plane: ControlPlane) -> None:
+@pytest.mark.parametrize("script", ["build_seconds=0.3", "resolve=fail"])
+async def test_a_cancel_while_versions_are_looked_up_is_not_overwritten(
+    script: str, plane: ControlPlane
+) -> None:
     environment = await plane.environment()
-    await plane.application(environment, "api", "build_seconds=0.3")
+    await plane.application(environment, "api", script)
     resolve = plane.platforms[next(iter(plane.platforms))].builder.resolve
 
     async def canceled_meanwhile(*arguments: Any) -> Any:
-        found = await resolve(*arguments)
-        await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
-        return found
+        try:
+            return await resolve(*arguments)
+        finally:
+            await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
 
     for platform in plane.platforms.values():
         platform.builder.resolve = canceled_meanwhile  # type: ignore[method-assign]
     assert shown_states(await plane.roll(environment)) == {"CANCELED"}
     events = await plane.database.read.all(_PHASES)
     assert [row["phase"] for row in events] == ["canceled"]
+    assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["canceled"]
+
+
+async def test_a_cancel_just_after_the_claim_does_not_end_as_done(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    await plane.roll(environment)
+    start = Worker._start
+
+    async def canceled_first(self: Worker, deployment: Deployment) -> None:
+        await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+        await start(self, deployment)
+
+    monkeypatch.setattr(Worker, "_start", canceled_first)
+    found = await plane.roll(environment)
+    assert found["environment"]["last_deployment_state"] == "CANCELED"
+    rows = await plane.database.read.all(_OUTCOMES)
+    assert [row["phase"] for row in rows] == ["done", "canceled"]
+
+
+async def test_a_build_that_fails_before_it_is_told_of_a_cancel_is_a_failed_build(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker may be held up by another cluster meanwhile."""
+    environment = await plane.environment()
+    await plane.application(environment, "api", "build=fail")
+    monkeypatch.setattr(Runner, "cancel", lambda self: None)
+    build = plane.platforms[next(iter(plane.platforms))].builder.build
+
+    async def canceled_first(*arguments: Any) -> Any:
+        await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+        return await build(*arguments)
+
+    for platform in plane.platforms.values():
+        platform.builder.build = canceled_first  # type: ignore[method-assign]
+    assert shown_states(await plane.roll(environment)) == {"BUILD_ERROR"}
+    assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["build_failed"]
+    history = await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    assert "internal error" not in str(history)

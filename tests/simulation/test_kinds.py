@@ -108,6 +108,41 @@ async def test_a_job_that_is_canceled_ends_at_once(plane: ControlPlane) -> None:
     assert plane.world.executing == set() and plane.world.runs == {}
 
 
+async def _executing(plane: ControlPlane) -> None:
+    """Until a command runs."""
+
+    async def look() -> bool:
+        return bool(plane.world.executing)
+
+    await plane.eventually(look)
+
+
+async def test_a_job_goes_on_while_the_server_is_restarted_and_runs_once(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    job = await plane.job(environment, "migrate", "release_seconds=2")
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    await _executing(plane)
+    (running,) = plane.world.commands.values()
+    await plane.stop()
+    await plane.start()
+    assert _states(await plane.ended(environment)) == {job: "DEPLOYED"}
+    assert running.done() and not running.cancelled()
+    assert plane.world.runs == {f"{job}.1.deploy.1": 0}
+
+
+async def test_a_job_that_is_canceled_while_no_server_works_is_ended_by_the_next(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    job = await plane.job(environment, "endless", "release=hang")
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    await _executing(plane)
+    await plane.stop()
+    await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+    assert plane.world.executing
+    await plane.start()
+    assert _states(await plane.ended(environment)) == {job: "CANCELED"}
+    assert plane.world.executing == set()
+
+
 async def test_restarting_a_job_is_refused_and_restarting_beside_it_is_not(plane: ControlPlane) -> None:
     environment = await plane.environment()
     job = await plane.job(environment, "migrate")

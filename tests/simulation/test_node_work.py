@@ -1,13 +1,17 @@
 """The work of a node goes on, whatever happens to the worker that does it."""
 
 import asyncio
-import dataclasses
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from refloat.domain.replicas import Term
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.node import NodeWork
+from refloat.execution.worker import Worker
 from tests.simulation.control_plane import ControlPlane
 
 
@@ -31,18 +35,7 @@ async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
     for each in plane.platforms.values():
         monkeypatch.setattr(each.engine, "observe", defective)
 
-    async def prepare() -> None: ...
-
-    work = NodeWork(
-        plane.database,
-        plane.sealer,
-        plane.clock,
-        plane.platforms,
-        domain="localhost",
-        drain_seconds=1,
-        crash=NoCrash(),
-        prepare=prepare,
-    )
+    work = _work_of(plane)
     task = asyncio.create_task(work.alone())
     assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
     assert not defects
@@ -51,40 +44,68 @@ async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
     await plane.close()
 
 
-async def test_who_drops_its_work_says_so_before_anything_of_it_is_cancelled(tmp_path: Path) -> None:
-    """So that an engine can leave what runs to the next server, which may have joined it already."""
-    plane = ControlPlane(tmp_path)
-    await plane.start()
-    environment = await plane.environment()
-    await plane.job(environment, "migrate", "release=hang", max_duration_seconds=1000)
-    await plane.stop()
-    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
-    told: list[tuple[bool, bool]] = []
-
-    def tell(here: bool) -> None:
-        told.append((here, bool(plane.world.executing)))
-
-    platforms = {kind: dataclasses.replace(it, in_charge=tell) for kind, it in plane.platforms.items()}
-
+def _work_of(plane: ControlPlane) -> NodeWork:
     async def prepare() -> None: ...
 
-    work = NodeWork(
+    return NodeWork(
         plane.database,
         plane.sealer,
         plane.clock,
-        platforms,
+        plane.platforms,
         domain="localhost",
         drain_seconds=1,
+        capacity=Capacity(),
         crash=NoCrash(),
         prepare=prepare,
     )
+
+
+@contextlib.asynccontextmanager
+async def _under_way(work: NodeWork) -> AsyncIterator[None]:
     task = asyncio.create_task(work.alone())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
-    async def executes() -> bool:
-        return bool(plane.world.executing)
 
-    await plane.eventually(executes)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert set(told) == {(True, False), (False, True)}
-    await plane.close()
+async def test_work_that_stopped_or_stands_still_is_complained_of(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = _work_of(plane)
+    assert work.complaint() == ""  # another server's, as far as it knows
+    async with _under_way(work):
+        monkeypatch.setattr(Worker, "silent_seconds", property(lambda _: 130.0))
+        await plane.eventually(_says(work, "the queues were not looked at for 130 s"))
+        monkeypatch.undo()
+        assert work.complaint() == ""
+
+        async def defective(_: Worker) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Worker, "_look", defective)
+        await plane.eventually(_says(work, "is not under way"))
+
+
+async def test_a_server_complains_of_work_in_its_term_alone(plane: ControlPlane) -> None:
+    work, prepared = _work_of(plane), asyncio.Event()
+    work.prepare = prepared.wait  # type: ignore[assignment]
+    term = asyncio.create_task(work.during(Term(node="here", replica="a", number=1)))
+    await plane.eventually(_says(work, "is not under way"))  # elected, and not at work yet
+    prepared.set()
+    await plane.eventually(lambda: _silent(work))
+    term.cancel()
+    await asyncio.gather(term, return_exceptions=True)
+    assert work.complaint() == ""  # another server's now
+
+
+async def _silent(work: NodeWork) -> bool:
+    return work.complaint() == ""
+
+
+def _says(work: NodeWork, words: str) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return words in work.complaint()
+
+    return look

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from refloat.domain.replicas import Replica
+from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.leadership import lead
 from refloat.execution.node import NodeWork
@@ -39,6 +40,7 @@ class Node(ControlPlane):
             self.platforms,
             domain="localhost",
             drain_seconds=1,
+            capacity=Capacity(),
             crash=NoCrash(),
             prepare=prepare,
         )
@@ -122,6 +124,11 @@ async def test_what_belongs_to_a_dead_node_waits_with_its_reason_and_goes_on_whe
     await two.end()
     stopped = await one.statuses(there)
     assert "node two" in await one.waiting_reason(there)
+    newest = (await one.call("GET", f"/environment/{there}/status"))["deployment_request_id"]
+    explained = await one.call("GET", f"/refloat/deployment/{newest}/explain")
+    assert explained["situation"] == "waits_for_node" and "node two" in explained["words"][0]
+    (left,) = explained["next"]
+    assert left["steps"][0] in ("prepare", "ready") and explained["ends_by"] is None
     here = await one.environment("here")
     await one.application(here, "api")
     await one.roll(here)

@@ -61,7 +61,14 @@ class World:
     async def open(self) -> None:
         request = Request(verb=Verb.DEPLOY, principal_id="p", triggered_by="p")
         now = datetime(2026, 1, 1, tzinfo=UTC)
-        made = Deployment(id="d", environment_id="e", request=request, phase=Phase.QUEUED, created_at=now)
+        made = Deployment(
+            id="d",
+            environment_id="e",
+            cluster_id="c",
+            request=request,
+            phase=Phase.QUEUED,
+            created_at=now,
+        )
         async with self.database.transaction() as tx:
             await store.insert_deployment(tx, made)
             await store.claim(
@@ -69,6 +76,7 @@ class World:
                 "d",
                 owner="owner 0",
                 number=1,
+                builds=0,
                 phase=Phase.RUNNING,
                 plan="{}",
                 plan_hash="h",

@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from source_support import Repository
 
+from refloat.builders.groups import start
 from refloat.builders.source import Sources
 from refloat.domain.errors import BuildFailed
 
@@ -93,6 +96,28 @@ async def test_a_cancelled_call_leaves_no_git_behind(
     with pytest.raises(asyncio.CancelledError):
         await call
     await gone(pids)
+
+
+async def test_a_call_that_is_cancelled_while_its_git_starts_leaves_none_behind(
+    repository: Repository, sources: Sources, slow_git: Path
+) -> None:
+    """On a busy machine git may run, and have children, before asyncio has told us of it."""
+    repository.commit({"a": "1"})
+    argv = ("/bin/sh", "-c", "exec git ls-remote")
+    call = asyncio.ensure_future(start(*argv, stdout=asyncio.subprocess.PIPE))
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    before = children.read_text()
+    while children.read_text() == before:  # noqa: ASYNC110 - turn by turn, until the fork
+        await asyncio.sleep(0)
+    deadline = time.monotonic() + 30
+    while not slow_git.exists() or len(slow_git.read_text().split()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # noqa: ASYNC251 - nothing else of this loop goes on
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
+            await call
+    await gone([int(pid) for pid in slow_git.read_text().split()])
 
 
 async def test_a_git_that_takes_too_long_is_ended(

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from tests.databases import Store, sqlite_store
 
+from refloat.domain.deployment import Event
 from refloat.domain.errors import Conflict, StorageFull, Unavailable
 from refloat.domain.resources import Organization
+from refloat.domain.revision import Level
+from refloat.store import deployments as deployment_store
 from refloat.store import resources
 from refloat.store.database import Database
 from refloat.store.facts import check_key
@@ -76,6 +79,24 @@ async def test_what_a_transaction_left_committed_is_there_after_reopening(store:
     assert len(await resources.everything(second.read, Organization)) == 1
     await second.close()
     await first.close()
+
+
+async def test_a_line_with_a_nul_is_stored(database: Database) -> None:
+    """Programs write such lines; PostgreSQL's text cannot hold them."""
+    line = Event(
+        sequence=0,
+        deployment_id="d",
+        environment_id="e",
+        service_id="",
+        at=NOW,
+        level=Level.INFO,
+        step="build",
+        message="a\0b",
+    )
+    async with database.transaction() as tx:
+        await deployment_store.put_event(tx, line)
+    stored = await deployment_store.events_after(database.read, "e", 0, 5)
+    assert [event.message for event in stored] == ["a\N{REPLACEMENT CHARACTER}b"]
 
 
 async def test_a_full_disk_refuses_writes_and_reads_go_on(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
-from litestar import Litestar, get
+from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from refloat import __version__
-from refloat.api import errors
+from refloat.api import errors, probes
 from refloat.api.auth import Authenticator
 from refloat.api.call import JsonRequest
 from refloat.api.routes import ROUTES
@@ -18,20 +18,15 @@ from refloat.control.context import Context
 from refloat.domain.errors import RefloatError, TooLarge
 
 MAX_BODY_BYTES = 1024 * 1024
-_OPEN_PATHS = ("/openapi.json", "/healthz")
+_OPEN_PATHS = ("/openapi.json", *probes.PATHS)
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
-
-
-@get("/healthz", include_in_schema=False)
-async def _healthz() -> dict[str, str]:
-    return {"status": "ok", "version": __version__}
 
 
 def create_app(context: Context, lifespan: Sequence[Lifespan] = ()) -> ASGIApp:
     """The whole HTTP interface on one context."""
     app = Litestar(
-        [*ROUTES, _healthz],
+        [*ROUTES, *probes.ROUTES],
         exception_handlers=errors.HANDLERS,
         lifespan=list(lifespan),
         openapi_config=OpenAPIConfig(

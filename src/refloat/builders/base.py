@@ -1,5 +1,7 @@
 """The port of builders: from a git source to an artifact that the paired engine can run."""
 
+from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -22,6 +24,39 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     serves: bool = True
     """False: the service has an entrypoint of its own, so that none has to be found."""
     timeout_seconds: float = 1800
+
+
+class KeptKind(StrEnum):
+    """What builds leave on a disk, in the order in which it goes."""
+
+    UNFINISHED = "unfinished build"
+    RELEASE = "release"
+    DEPENDENCIES = "dependencies"
+    CACHE = "cache"
+    CLONE = "clone"
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """One folder of a service, `path` below the node directory. `reason` says why it stays: "" when nothing
+    needs it. `needs` are the keys of a release's dependencies."""
+
+    service_id: str
+    kind: KeptKind
+    path: str
+    used_at: datetime
+    reason: str
+    key: str = ""
+    needs: tuple[str, ...] = ()
+    bytes: int = 0
+    goes: bool = False
+
+
+class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What builds use of a disk, in bytes, and what of it goes; `budget` None: as much as there is."""
+
+    used: int
+    budget: int | None
+    kept: tuple[Kept, ...]
 
 
 class Builder(Protocol):
@@ -50,4 +85,12 @@ class Builder(Protocol):
 
     async def forget(self, service_id: str) -> None:
         """Delete everything kept for the service."""
+        ...
+
+    async def disk(self) -> DiskUse:
+        """Everything kept for services; `goes` marks what `clean` would delete now. Nothing is changed."""
+        ...
+
+    async def clean(self) -> DiskUse:
+        """Delete what nothing needs; what was deleted, and what is used then."""
         ...

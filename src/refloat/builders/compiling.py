@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from refloat.builders.groups import end_group
+from refloat.builders.groups import end_group, start
 
 _PROGRAM = """
 import os, sys
@@ -20,7 +20,7 @@ async def compile_sources(python: str, folder: Path, uid: int | None, deadline: 
 
     A source that does not compile is left alone: the application may never import it.
     """
-    process = await asyncio.create_subprocess_exec(
+    process = await start(
         python,
         *("-I", "-S", "-c", _PROGRAM, str(uid or 0), str(folder)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -28,7 +28,6 @@ async def compile_sources(python: str, folder: Path, uid: int | None, deadline: 
         stderr=asyncio.subprocess.DEVNULL,
         env={"LC_ALL": "C.UTF-8"},
         cwd="/",
-        start_new_session=True,
     )
     try:
         async with asyncio.timeout(deadline):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from refloat.builders.groups import end_group, take
+from refloat.builders.groups import end_group, start, take
 from refloat.builders.remotes import Remote, addresses, redact
 from refloat.domain.errors import BuildFailed, Unavailable
 
@@ -107,7 +107,7 @@ class Git:
         """Run git on the cache; raises BuildFailed at the deadline or the bound. Only inside `exclusive`."""
         environment = self._environment(index) | (await self._reach(remote) if remote else {})
         argv = ("-c", _BOUNDED, str(self.size_limit // 512), *args)
-        process = await asyncio.create_subprocess_exec(
+        process = await start(
             "/bin/sh",
             *argv,
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
@@ -115,7 +115,6 @@ class Git:
             stderr=asyncio.subprocess.PIPE,
             env=environment,
             cwd=self.home,
-            start_new_session=True,
             pass_fds=(self._fd,),
         )
         os.pwrite(self._fd, f"{process.pid} {os.getpid()}".ljust(40).encode(), 0)

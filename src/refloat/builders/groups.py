@@ -10,8 +10,10 @@ import fcntl
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from refloat.domain.errors import Unavailable
+from refloat.supervisor.cancellation import to_the_end
 
 
 async def take(fd: int, deadline: float) -> None:
@@ -41,6 +43,25 @@ def _holder(fd: int) -> int:
         if parent != owner and any((o.st_dev, o.st_ino) == (mine.st_dev, mine.st_ino) for o in held):
             return pid
     return 0
+
+
+async def start(*argv: str, **given: Any) -> asyncio.subprocess.Process:
+    """Start a command in a group of its own, as `asyncio.create_subprocess_exec` does.
+
+    Cancelled meanwhile, it ends the whole group first: left alone, asyncio ends only the leader, and then
+    waits for whatever that has started to close its output.
+    """
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*argv, start_new_session=True, **given))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await to_the_end(_abandon(starting))
+        raise
+
+
+async def _abandon(starting: asyncio.Future[asyncio.subprocess.Process]) -> None:
+    with contextlib.suppress(OSError):
+        await end_group(await starting)
 
 
 async def end_group(process: asyncio.subprocess.Process) -> None:

@@ -7,24 +7,26 @@ build costs a look at one file, and a new commit with the same dependencies cost
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from refloat.builders import native
 from refloat.builders.assembly import Assembly, reused
-from refloat.builders.base import BuildRequest
+from refloat.builders.base import BuildRequest, DiskUse
 from refloat.builders.checkout import Checkout, Tree
 from refloat.builders.commands import end_leftovers
-from refloat.builders.releases import Releases, content_key, remove
+from refloat.builders.garbage import Cleaner, InUse
+from refloat.builders.releases import KEPT, Releases, content_key
 from refloat.builders.source import FULL_ID, SIZE_LIMIT, Sources
 from refloat.builders.tools import Tools
 from refloat.builders.workplace import Workplace
-from refloat.domain.errors import BuildFailed
+from refloat.domain.errors import BuildFailed, RefloatError
 from refloat.domain.revision import Artifact, Level, LogSink
 from refloat.domain.services import Commit, GitSource
 from refloat.supervisor.base import Supervisor
 from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.removal import remove
 
 
 class Accounts(Protocol):
@@ -33,14 +35,17 @@ class Accounts(Protocol):
     def uid(self, service_id: str) -> int | None: ...
 
 
-InUse = Callable[[str], Awaitable[Collection[str]]]
+async def _known(service_id: str) -> Collection[str]:
+    """Of a builder that nobody told what is in use: every service is one of ours."""
+    return ()
 
 
 class LocalBuilder:
     """Implements Builder for one node.
 
     `accounts` gives each service its user. `in_use` names the artifact keys of a service that must stay
-    whatever their age; beyond those, the last five and any that a process is in are kept.
+    whatever their age; beyond those, the last `keep` and any that a process is in are kept. `disk_budget` is
+    what all builds of the node may use, in bytes.
     """
 
     def __init__(
@@ -51,16 +56,20 @@ class LocalBuilder:
         *,
         local_sources: bool,
         in_use: InUse | None = None,
+        keep: int = KEPT,
+        disk_budget: int | None = None,
         size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._node = node_dir
         self._supervisor = supervisor
         self._accounts = accounts
         self._local_sources = local_sources
-        self._in_use = in_use
+        self._in_use = in_use or _known
+        self._keep = keep
         self._sources = Sources(node_dir, local_sources=local_sources, size_limit=size_limit)
         self._tools = Tools(node_dir)
         self._turns: dict[str, asyncio.Lock] = {}
+        self._cleaner = Cleaner(node_dir, self._turn, self._sources.renew, self._in_use, disk_budget)
 
     async def resolve(self, service_id: str, source: GitSource, commit_id: str | None = None) -> Commit:
         return await self._sources.resolve(service_id, source, commit_id)
@@ -74,21 +83,42 @@ class LocalBuilder:
             raise _no_docker(request.dockerfile_path)
         deadline = asyncio.timeout(request.timeout_seconds)
         try:
-            async with deadline, self._turns.setdefault(request.service_id, asyncio.Lock()):
-                return await self._build(request, log)
+            async with deadline, self._turn(request.service_id):
+                artifact = await self._build(request, log)
         except TimeoutError:
             if not deadline.expired():
                 raise
             message = f"the build did not finish within {request.timeout_seconds:.0f} s"
             raise BuildFailed(message, hint="raise the timeout, or build less") from None
+        await self._shrink(log)
+        return artifact
+
+    async def _shrink(self, log: LogSink) -> None:
+        """Within the budget again, if there is one; the build is done whatever comes of it."""
+        try:
+            gone = await self._cleaner.shrink()
+        except (OSError, RefloatError) as error:
+            log(Level.WARNING, f"Old builds could not be deleted: {error}")
+            return
+        if gone and gone.kept:
+            log(Level.INFO, f"Deleted {len(gone.kept)} folders of old builds: the disk budget is used up")
 
     async def prune(self, service_id: str, keep: Collection[str] = ()) -> tuple[str, ...]:
-        """Delete what is neither in `keep` nor in use nor among the last five; the deleted keys."""
-        kept = {*keep, *(await self._in_use(service_id) if self._in_use else ())}
-        return await asyncio.to_thread(self._releases(service_id).prune, kept)
+        """Delete what is neither in `keep` nor in use nor among those used last; the deleted keys."""
+        kept = {*keep, *(await self._in_use(service_id) or ())}
+        return await asyncio.to_thread(self._releases(service_id).prune, kept, self._keep)
+
+    async def disk(self) -> DiskUse:
+        return await self._cleaner.look()
+
+    async def clean(self) -> DiskUse:
+        return await self._cleaner.clean()
+
+    def _turn(self, service_id: str) -> asyncio.Lock:
+        return self._turns.setdefault(service_id, asyncio.Lock())
 
     async def forget(self, service_id: str) -> None:
-        async with self._turns.setdefault(service_id, asyncio.Lock()):
+        async with self._turn(service_id):
             await end_leftovers(self._supervisor, service_id, lambda level, line: None)
             self._sources.forget(service_id)
             for name in ("git", "releases", "deps", "build"):

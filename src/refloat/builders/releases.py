@@ -8,7 +8,6 @@ path. Folders and records belong to the server, what is inside to the service's 
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import msgspec
 from refloat.domain.errors import Unavailable
 from refloat.domain.revision import Artifact
 from refloat.supervisor.directories import make_passable, obstacle, own_directory
+from refloat.supervisor.removal import remove
 
 KEPT = 5
 """Releases kept per service, those used last."""
@@ -65,7 +65,7 @@ class Releases:
         record = self.release(key) / "release.json"
         try:
             found = msgspec.json.decode(record.read_bytes(), type=Release)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
         if (
             not all(Path(path).exists() for path in found.needs)
@@ -113,7 +113,7 @@ class Releases:
         dependencies that no release is left for. Returns the deleted keys."""
         records = sorted(self.folder.glob("releases/*/release.json"), key=lambda p: p.stat().st_mtime_ns)
         old = {path.parent.name for path in records[: max(0, len(records) - last)]}
-        doomed = old - set(keep) - (self._occupied() if old else set())
+        doomed = old - set(keep) - (self.occupied() if old else set())
         for key in doomed:
             remove(self.release(key))
         used = [self.find_quietly(path.parent.name) for path in records]
@@ -129,10 +129,10 @@ class Releases:
         """The record of a release without marking it as used."""
         try:
             return msgspec.json.decode((self.release(key) / "release.json").read_bytes(), type=Release)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
 
-    def _occupied(self) -> set[str]:
+    def occupied(self) -> set[str]:
         """Keys of releases that a process of this machine has as its working directory."""
         root = self.folder.resolve() / "releases"
         keys = set()
@@ -149,12 +149,3 @@ class Releases:
 def identities(paths: Collection[str]) -> dict[str, int]:
     """What tells each program from another at the same path; those that are gone are left out."""
     return {path: Path(path).stat().st_mtime_ns for path in paths if Path(path).exists()}
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder that may be gone already or may hold folders closed even to their owner."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.is_dir():
-        for path, _, _ in os.walk(folder):
-            Path(path).chmod(0o700)
-        shutil.rmtree(folder)

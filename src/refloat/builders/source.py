@@ -61,20 +61,29 @@ class Sources:
     async def opened(self, service_id: str, source: GitSource) -> AsyncIterator[tuple[Git, Remote]]:
         """The service's cache, alone, with the checked address."""
         remote = parse_remote(source.url, local_sources=self._local_sources)
+        git = self._cache(service_id)
+        async with git.exclusive():
+            yield git, remote
+
+    def _cache(self, service_id: str) -> Git:
         if service_id not in self._caches:
             home = self._services / service_id / "git"
             self._caches[service_id] = Git(
                 home, local_sources=self._local_sources, size_limit=self.size_limit
             )
-        git = self._caches[service_id]
-        async with git.exclusive():
-            yield git, remote
+        return self._caches[service_id]
 
     async def require(self, git: Git, remote: Remote, commit: str) -> str:
         """The full id of the commit, its objects in the cache. Only inside `opened`."""
         full, _ = await self._named(git, remote, commit)
         await self._fetch(git, remote, full)
         return full
+
+    async def renew(self, service_id: str) -> None:
+        """An empty cache in place of the one of this service."""
+        git = self._cache(service_id)
+        async with git.exclusive():
+            await git.renew()
 
     def forget(self, service_id: str) -> None:
         self._caches.pop(service_id, None)

@@ -13,7 +13,6 @@ import signal
 import time
 from pathlib import Path
 
-from refloat.builders.releases import remove
 from refloat.cli.client import Client, Json
 from refloat.cli.lookup import Place, places
 from refloat.cli.problems import Problem
@@ -21,6 +20,7 @@ from refloat.settings import Settings
 from refloat.supervisor.base import LIVE, State, Status
 from refloat.supervisor.occupancy import occupant
 from refloat.supervisor.processes import LocalSupervisor
+from refloat.supervisor.removal import remove
 
 _STOP_SECONDS = 90.0
 _SERVER_SECONDS = 20.0

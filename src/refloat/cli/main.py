@@ -22,6 +22,7 @@ _WHERE = {
     "plan": "show",
     "history": "show",
     "logs": "logs",
+    "explain": "explain",
     "deploy": "act",
     "redeploy": "act",
     "stop": "act",
@@ -32,6 +33,10 @@ _WHERE = {
     "var": "variables",
     "secret": "variables",
     "token": "tokens",
+    "backup": "backup",
+    "restore": "backup",
+    "adopt": "adopt",
+    "clean": "clean",
 }
 """Which module of `refloat.cli.commands` has a command, in the order the help lists them."""
 

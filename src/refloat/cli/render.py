@@ -67,6 +67,7 @@ def _planned(stage: str, service: Json) -> list[str]:
     ]
 
 
+_MOVING = ("ING", "QUEUED")
 _KINDS = ("applications", "containers", "jobs", "databases", "helms", "terraforms")
 
 
@@ -80,7 +81,10 @@ def status(body: Json, environment: Json, names: dict[str, str], urls: dict[str,
     for stage in body["stages"]:
         for service in (it for kind in _KINDS for it in stage[kind]):
             rows.append(_service_row(stage["stage"]["name"], service, names, urls))
-    return head + "\n" + (table(rows) if len(rows) > 1 else "no services yet")
+    lines = [head, table(rows) if len(rows) > 1 else "no services yet"]
+    if own["last_deployment_state"].endswith(_MOVING):
+        lines.append(f"why it is there, and until when: refloat explain {environment['name']}")
+    return "\n".join(lines)
 
 
 def _service_row(stage: str, service: Json, names: dict[str, str], urls: dict[str, str]) -> list[str]:

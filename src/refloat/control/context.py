@@ -8,6 +8,7 @@ from refloat.control.resolving import Resolve, resolve
 from refloat.domain.ids import IdSequence
 from refloat.domain.resources import ClusterKind
 from refloat.execution.platform import Platform
+from refloat.execution.telemetry import Exposition, Silent, Telemetry
 from refloat.settings import Settings
 from refloat.store.database import Database
 from refloat.store.sealing import Sealer
@@ -16,7 +17,7 @@ from refloat.store.sealing import Sealer
 @dataclass(frozen=True)
 class Context:
     """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker; `resolve` asks
-    the DNS."""
+    the DNS; `complaint` says why this server does not do its work, "" when it does."""
 
     settings: Settings
     database: Database
@@ -25,8 +26,11 @@ class Context:
     entropy: Callable[[int], bytes]
     platforms: Mapping[ClusterKind, Platform]
     wake: Callable[[], None] = lambda: None
+    complaint: Callable[[], str] = lambda: ""
     ids: IdSequence = field(default_factory=IdSequence)
     resolve: Resolve = resolve
+    telemetry: Telemetry = field(default_factory=Silent)
+    exposition: Exposition | None = None
 
     def new_id(self) -> str:
         """A fresh time-ordered id."""

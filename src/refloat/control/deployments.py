@@ -70,7 +70,7 @@ async def request(
         await _refuse_impossible(tx, environment, demand, chosen)
         if verb is Verb.DELETE and await _delete_at_once(tx, environment, demand, chosen):
             return None
-        accepted = await queue.accept(tx, context.new_id(), environment.id, demand, chosen, context.clock)
+        accepted = await queue.accept(tx, context.new_id(), environment, demand, chosen, context.clock)
     context.wake()
     return accepted
 
@@ -109,6 +109,7 @@ async def cancel(context: Context, environment: Environment) -> Deployment:
     """Cancel what runs or is next; see `queue.cancel`."""
     async with context.database.transaction() as tx:
         meant = await queue.cancel(tx, environment.id, context.clock)
+    _count_canceled(context, meant)
     context.wake()
     return meant
 
@@ -120,7 +121,14 @@ async def cancel_one(context: Context, deployment: Deployment) -> None:
         if current is None or current.ended:
             raise Conflict(f"the deployment {deployment.id} has ended")
         await queue.cancel_one(tx, current, context.clock)
+    _count_canceled(context, current)
     context.wake()
+
+
+def _count_canceled(context: Context, deployment: Deployment) -> None:
+    """One that had not begun has ended by the cancel itself."""
+    if deployment.owner is None:
+        context.telemetry.ended(deployment, Phase.CANCELED, context.clock.now())
 
 
 async def find(context: Context, environment_id: str, name: str | None) -> Deployment | None:

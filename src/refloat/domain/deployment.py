@@ -74,7 +74,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...] | None = None
     plan_hash: str | None = None
     back_to: str | None = None
-    """With ROLLBACK: the deployment (by id) whose snapshot is wanted again."""
+    """With ROLLBACK: the deployment (by id) whose snapshot is wanted again. Services that are named and took
+    no part in it come from the last one before it in which they were done."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +83,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     environment_id: str
+    cluster_id: str
     request: Request
     phase: Phase
     created_at: datetime
@@ -89,6 +91,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     fence: int = 0
     owner: str | None = None
     cancel_requested: bool = False
+    builds: int = 0
+    """How many builds it may have under way; reserved of its cluster by the claim, given back as it goes."""
     plan_hash: str | None = None
     reason: str = ""
     started_at: datetime | None = None
@@ -153,6 +157,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `service_id` "" is the deployment's own step. `attempt` counts how often it was begun.
     `output` is a JSON document that later steps and a resumed runner read; never a value of a variable.
+    Until the step ends it may hold an Attempt.
     """
 
     deployment_id: str
@@ -165,6 +170,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     finished_at: datetime | None = None
     output: str = "{}"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """How often something was tried within one step that has not ended; kept where its output will be.
+
+    `complaint` is what went wrong the time before.
+    """
+
+    number: int
+    most: int
+    complaint: str = ""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

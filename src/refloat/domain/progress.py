@@ -51,7 +51,7 @@ ARROWS: dict[Phase, frozenset[Phase]] = {
     Phase.BUILDING: frozenset({Phase.RUNNING, Phase.EXECUTING, Phase.BUILD_FAILED, Phase.CANCELING}),
     Phase.RUNNING: frozenset({Phase.EXECUTING}) | _WORK_ENDS,
     Phase.EXECUTING: frozenset({Phase.RUNNING}) | _WORK_ENDS,
-    Phase.CANCELING: frozenset({Phase.CANCELED, Phase.DONE, Phase.FAILED}),
+    Phase.CANCELING: frozenset({Phase.CANCELED, Phase.DONE, Phase.FAILED, Phase.BUILD_FAILED}),
     Phase.DONE: frozenset(),
     Phase.FAILED: frozenset(),
     Phase.BUILD_FAILED: frozenset(),

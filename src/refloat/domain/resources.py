@@ -87,6 +87,8 @@ class Environment(Resource, frozen=True, kw_only=True):
     cluster_id: str
     mode: EnvironmentMode = EnvironmentMode.DEVELOPMENT
     last_updated_by: str | None = None
+    rollback_on_failure: bool = False
+    """Whether what a failed deployment had replaced already goes back by itself."""
 
 
 class Stage(Resource, frozen=True, kw_only=True):

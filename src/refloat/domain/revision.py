@@ -117,6 +117,15 @@ class InstanceState(StrEnum):
     """It ended and nobody will start it again: the command ran out, or its supervisor is gone."""
 
 
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine keeps beside a service for the day the database is lost. `last_number` is the highest
+    of its revisions that the cluster has seen, 0 when none."""
+
+    service_id: str
+    document: str
+    last_number: int = 0
+
+
 ALIVE = frozenset({InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING})
 
 

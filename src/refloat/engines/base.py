@@ -7,7 +7,7 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Revision
+from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Remembered, Revision
 from refloat.domain.services import Probe
 
 
@@ -39,13 +39,14 @@ class Engine(Protocol):
         It may leave values in the file that `REFLOAT_OUTPUT_FILE` names; the text comes back with the
         exit code.
 
-        Under the same key it is run once: a repeat joins the running one or returns its result.
-        Cancelling the call ends the whole process tree before it returns.
+        Under the same key it is run once: a repeat joins the running one or returns its result. Like an
+        instance it outlives its caller: cancelling the call leaves it running, for the next owner to
+        join, and only `stop` of its revision ends it, which is no result.
         """
         ...
 
     async def forget_run(self, key: str) -> None:
-        """Delete what is kept of an ended run, its result included: nobody asks for this key again."""
+        """End a run, and delete what is kept of it: nobody asks for this key again."""
         ...
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
@@ -67,9 +68,17 @@ class Engine(Protocol):
         ...
 
     async def stop(self, revision_key: str, grace_seconds: float) -> None:
-        """End all instances: TERM, then KILL after the grace; returns when no process is left."""
+        """End instances and commands: TERM, then KILL after the grace; returns when no process is left."""
+        ...
+
+    async def remember(self, service_id: str, document: str) -> None:
+        """Keep a document beside the service, in place of the one before; it outlives the database."""
+        ...
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        """Every document that is kept, by service."""
         ...
 
     async def destroy(self, service_id: str) -> None:
-        """Stop everything of the service and delete its releases and data."""
+        """Stop everything of the service and delete its releases, its data and what is remembered of it."""
         ...

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from refloat.domain.revision import Revision
+from refloat.domain.revision import Artifact, Revision
 from refloat.domain.timetable import Timetable
+from refloat.planning.plan import StepName
 from refloat.planning.wanted import Current
 from refloat.store import deployments as store
 from refloat.store.database import Reader, Transaction
@@ -62,11 +63,27 @@ async def of_environment(read: Reader, environment_id: str) -> dict[str, Applied
     return {key: msgspec.json.decode(document, type=Applied) for key, document in found.items()}
 
 
-async def artifacts_in_use(read: Reader, sealer: Sealer, service_id: str) -> tuple[str, ...]:
-    """Keys of the artifacts that a later deployment, a recovery or a failure may start again."""
+async def artifacts_in_use(
+    read: Reader, sealer: Sealer, keep: int, service_id: str
+) -> tuple[str, ...] | None:
+    """Keys of the artifacts that a recovery, a failure or a rollback may start again: of what is applied,
+    of the last `keep` deployments that ended well, and of those that go on. None: no such service.
+    """
     environment_id = await parent_of(read, service_id)
-    known = (await of_environment(read, environment_id)).get(service_id) if environment_id else None
-    return (known.revision(sealer).artifact.key,) if known else ()
+    if environment_id is None:
+        return None
+    known = (await of_environment(read, environment_id)).get(service_id)
+    applied = (known.revision(sealer).artifact.key,) if known else ()
+    outputs = await store.built(read, service_id, StepName.BUILD, keep + _GOING_ON)
+    return (*applied, *(msgspec.json.decode(text, type=_Built).artifact.key for text in outputs))
+
+
+_GOING_ON = 1
+"""At most one deployment of a service runs, and may have built already."""
+
+
+class _Built(msgspec.Struct):
+    artifact: Artifact
 
 
 async def everywhere(read: Reader) -> dict[str, list[Applied]]:

@@ -11,6 +11,7 @@ an older one is recorded as missed, and those before it are not made up for.
 import asyncio
 from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -42,6 +43,21 @@ _KEPT_LINES = 50
 log = structlog.get_logger()
 
 
+@dataclass
+class _Going:
+    """A run, where its command runs, and who waits for it here."""
+
+    platform: Platform
+    run: CronRun
+    repeats: int
+    task: asyncio.Task[None] = field(init=False)
+
+    async def forget(self) -> None:
+        """End its commands, and leave nothing of them."""
+        for attempt in range(1, max(self.run.attempts, self.repeats + 1) + 1):
+            await self.platform.engine.forget_run(_key(self.run, attempt))
+
+
 class CronRuns:
     """One loop over every applied job that has a timetable; a task for each run that goes on."""
 
@@ -53,7 +69,7 @@ class CronRuns:
         self._clock = clock
         self._platforms = platforms
         self._term = term
-        self._going: dict[str, asyncio.Task[None]] = {}
+        self._going: dict[str, _Going] = {}
 
     async def run(self) -> None:
         """Until cancelled; runs that go on are left for the next owner."""
@@ -65,20 +81,21 @@ class CronRuns:
                     log.error("jobs by the clock could not be looked at", reason=str(error))
                 await self._clock.sleep(min(LOOK_SECONDS, _to_the_next_minute(self._clock.now())))
         finally:
-            await _ended(self._going.values())
+            await _left([it.task for it in self._going.values()])
 
     def going(self) -> tuple[asyncio.Task[None], ...]:
         """The runs that go on here."""
-        return tuple(self._going.values())
+        return tuple(it.task for it in self._going.values())
 
     async def look(self) -> None:
         """Begin what is due, go on with what a dead server left, end what is not wanted any more."""
         everything = await applied_store.everywhere(self._database.read)
         timed = {m.service_id: m for members in everything.values() for m in members if m.timetable}
-        self._going = {key: task for key, task in self._going.items() if not task.done()}
+        self._going = {key: it for key, it in self._going.items() if not it.task.done()}
         for service_id in self._going.keys() - timed.keys():
-            await _ended([self._going.pop(service_id)])
-            await self._cancel(service_id)
+            going = self._going.pop(service_id)
+            await _left([going.task])
+            await self._cancel(going)
         for service_id, member in timed.items():
             if service_id not in self._going:
                 await self._consider(member)
@@ -105,13 +122,14 @@ class CronRuns:
         runs = sorted(await resources.children(read, CronRun, member.service_id), key=_instant)
         run = next((it for it in runs if it.outcome is None), None)
         if run and run.scheduled_at < timetable.since:
-            await self._end(run, RunOutcome.CANCELED, "it was stopped")
+            await self._cancel(_Going(platform, run, timetable.repeats))
             return
         run = run or await self._due(member.service_id, timetable, runs)
         await self._forget(platform, timetable, runs[:-KEPT_RUNS])
         if run:
-            task = asyncio.create_task(self._execute(platform, member, timetable, run))
-            self._going[member.service_id] = task
+            going = _Going(platform, run, timetable.repeats)
+            going.task = asyncio.create_task(self._execute(platform, member, timetable, run))
+            self._going[member.service_id] = going
 
     async def _due(self, job_id: str, timetable: Timetable, runs: list[CronRun]) -> CronRun | None:
         """A new run, written down, if an instant passed since the last one."""
@@ -142,14 +160,13 @@ class CronRuns:
     async def _forget(self, platform: Platform, timetable: Timetable, old: list[CronRun]) -> None:
         """Runs that nobody looks at any more, and what the engine keeps of them."""
         for run in old:
-            for attempt in range(1, max(run.attempts, timetable.repeats + 1) + 1):
-                await platform.engine.forget_run(_key(run, attempt))
+            await _Going(platform, run, timetable.repeats).forget()
             async with self._database.transaction() as tx:
                 await self._assert_in_office(tx)
                 await resources.delete_resource(tx, run.id)
 
     async def _execute(self, platform: Platform, member: Applied, timetable: Timetable, run: CronRun) -> None:
-        """To its end, whatever it is; cancelled, it stays open."""
+        """To its end, whatever it is; cancelled, it stays open and its command goes on."""
         revision = member.revision(self._sealer)
         secrets = msgspec.json.decode(self._sealer.open(timetable.sealed_secrets), type=tuple[str, ...])
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -164,9 +181,12 @@ class CronRuns:
             lines.clear()
             return await platform.engine.run(revision, timetable.argv, _key(run, attempt), hear)
 
+        async def end() -> None:
+            await platform.engine.forget_run(_key(run, attempts))
+
         reason = ""
         try:
-            await repeated(self._clock, once, timetable.seconds, timetable.repeats)
+            await repeated(self._clock, once, end, timetable.seconds, timetable.repeats)
         except RefloatError as error:
             reason = redact(str(error), secrets)
         outcome = RunOutcome.FAILED if reason else RunOutcome.DONE
@@ -176,10 +196,11 @@ class CronRuns:
         except RefloatError as error:  # it stays open, and is known by its key when it is looked at again
             log.error("a run could not be recorded", job=run.parent, reason=str(error))
 
-    async def _cancel(self, job_id: str) -> None:
-        for run in await resources.children(self._database.read, CronRun, job_id):
-            if run.outcome is None:
-                await self._end(run, RunOutcome.CANCELED, "it was stopped")
+    async def _cancel(self, going: _Going) -> None:
+        run = await resources.find(self._database.read, CronRun, going.run.id)
+        if run is None or run.outcome is None:
+            await going.forget()
+            await self._end(going.run, RunOutcome.CANCELED, "it was stopped")
 
     async def _end(self, run: CronRun, outcome: RunOutcome, reason: str) -> None:
         """Write down how it ended; of a job that is gone nothing is kept."""
@@ -195,7 +216,7 @@ class CronRuns:
             await facts.assert_leads(tx, self._term)
 
 
-async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+async def _left(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

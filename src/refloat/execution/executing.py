@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from refloat.clock import Clock
+from refloat.domain.deployment import Attempt
 from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Ran
@@ -14,6 +15,7 @@ from refloat.domain.timetable import Timetable
 from refloat.execution.applied import Applied
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.outputs import JobOutput, parse_outputs
+from refloat.execution.readiness import Note
 from refloat.execution.revisions import command_words, event_command, event_of
 from refloat.store.sealing import Sealer
 
@@ -23,6 +25,9 @@ _MARGIN = 60.0
 
 Run = Callable[[tuple[str, ...], str], Coroutine[Any, Any, Ran]]
 """Runs an argv once under a name that is unique in its deployment."""
+
+End = Callable[[], Coroutine[Any, Any, None]]
+"""Ends what runs under any of those names."""
 
 
 async def run_release(run: Run, artifact: Artifact) -> int:
@@ -68,7 +73,7 @@ def _seconds(job: Job) -> float:
 
 
 async def run_job(
-    clock: Clock, run: Run, job: Job, action: Action, artifact: Artifact
+    clock: Clock, run: Run, end: End, job: Job, action: Action, artifact: Artifact, note: Note
 ) -> dict[str, JobOutput]:
     """Once, and again after a failure as often as the job allows; what it left for later stages.
 
@@ -80,27 +85,38 @@ async def run_job(
     if not argv and not artifact.location:
         raise StepFailed(f"{job.name} has no command to run", hint="give it an entrypoint")
     ran = await repeated(
-        clock, lambda attempt: run(argv, f"{action}.{attempt}"), _seconds(job), job.max_nb_restart
+        clock, lambda number: run(argv, f"{action}.{number}"), end, _seconds(job), job.max_nb_restart, note
     )
     return parse_outputs(ran.output, job.id)
 
 
 async def repeated(
-    clock: Clock, once: Callable[[int], Coroutine[Any, Any, Ran]], seconds: float, repeats: int
+    clock: Clock,
+    once: Callable[[int], Coroutine[Any, Any, Ran]],
+    end: End,
+    seconds: float,
+    repeats: int,
+    note: Note | None = None,
 ) -> Ran:
-    """One run that succeeds, of at most `repeats` more than one, numbered from 1; each may take `seconds`.
+    """One run that succeeds, of at most `repeats` more than one, numbered from 1.
+
+    Each may take `seconds`; one that takes longer is ended before the next.
 
     Raises StepFailed saying how the last run ended.
     """
     complaint = ""
-    for attempt in range(1, repeats + 2):
+    most = repeats + 1
+    for number in range(1, most + 1):
+        if complaint and note:
+            await note(Attempt(number=number, most=most, complaint=complaint))
         try:
-            ran = await within(clock, once(attempt), seconds)
+            ran = await within(clock, once(number), seconds)
         except Overdue:
+            await end()
             complaint = f"it did not end within {seconds:.0f} s"
             continue
         if ran.exit_code == 0:
             return ran
         complaint = f"it ended with exit code {ran.exit_code}"
-    runs = f" (run {repeats + 1} times)" if repeats else ""
+    runs = f" (run {most} times)" if repeats else ""
     raise StepFailed(f"the job failed: {complaint}{runs}")

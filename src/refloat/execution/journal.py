@@ -9,21 +9,26 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
+import structlog
+from structlog.contextvars import bound_contextvars
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment, Event, Outcome, Step, Target
+from refloat.domain.deployment import Attempt, Deployment, Event, Outcome, Step, Target
 from refloat.domain.errors import STORAGE, Fenced, StepFailed
 from refloat.domain.progress import Phase, advance
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
-from refloat.store.database import Database, Transaction
+from refloat.store.database import Database, Reader, Transaction
 
 Output = dict[str, object]
 Effect = Callable[[], Coroutine[Any, Any, Output]]
 InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger()
 
 
 class CancelRequested(Exception):
@@ -34,9 +39,16 @@ class Journal:
     """What was begun, what ended and how, for one claimed deployment."""
 
     def __init__(
-        self, database: Database, clock: Clock, deployment: Deployment, owner: str, crash: CrashPoints
+        self,
+        database: Database,
+        clock: Clock,
+        deployment: Deployment,
+        owner: str,
+        crash: CrashPoints,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.deployment = deployment
+        self.telemetry = telemetry or Silent()
         self._database = database
         self._clock = clock
         self._owner = owner
@@ -44,6 +56,7 @@ class Journal:
         self._steps: dict[tuple[str, str], Step] = {}
         self._targets: dict[str, Target] = {}
         self._ordinal = 0
+        self._since: dict[tuple[str, str], float] = {}
 
     async def load(self) -> None:
         """Fold what an earlier owner wrote."""
@@ -99,9 +112,23 @@ class Journal:
         """
         if (finished := self.output(service_id, name)) is not None:
             return finished
+        with bound_contextvars(step=str(name), **({"service": service_id} if service_id else {})):
+            return await self._do(service_id, name, effect, deadline, phase, completes, despite_cancel)
+
+    async def _do(
+        self,
+        service_id: str,
+        name: StepName,
+        effect: Effect,
+        deadline: float,
+        phase: Phase | None,
+        completes: InTransaction | None,
+        despite_cancel: bool,
+    ) -> Output:
         self._crash.hit(name, Moment.BEFORE)
         await self._begin(service_id, name, phase, despite_cancel)
         self._crash.arm(name)
+        self._since[service_id, name] = self._clock.monotonic()
         try:
             output = await self._bounded(name, effect, deadline)
         except asyncio.CancelledError:
@@ -110,6 +137,7 @@ class Journal:
         except (Fenced, *STORAGE):  # nothing can be written down, or not by us
             raise
         except Exception as error:
+            log.warning("a step failed", error=type(error).__name__)  # its words may hold secrets
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})
             raise
         self._crash.hit(name, Moment.DURING)
@@ -163,17 +191,38 @@ class Journal:
             if completes:
                 await completes(tx, output)
         begun = self._steps[service_id, name]
+        self.telemetry.step_ended(name, outcome, self._clock.monotonic() - self._since[service_id, name])
         self._steps[service_id, name] = msgspec.structs.replace(
             begun, outcome=outcome, output=text, finished_at=now
         )
 
+    async def note(self, service_id: str, name: StepName, attempt: Attempt) -> None:
+        """Tell readers how often a step that is under way has tried."""
+        text = msgspec.json.encode(attempt).decode()
+        async with self._database.transaction() as tx:
+            await self.own(tx)
+            await store.note_step(tx, self.deployment.id, service_id, name, text)
+
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
-        return await store.assert_owned(tx, self.deployment.id, self._owner, self.deployment.fence)
+        return await self._ours(tx)
+
+    async def reserve_builds(self, builds: int) -> None:
+        """How many may be under way from now on; the others are free for other deployments."""
+        async with self._database.transaction() as tx:
+            await self.own(tx)
+            await store.set_builds(tx, self.deployment.id, builds)
 
     async def assert_ours(self) -> None:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
-        await store.assert_owned(self._database.read, self.deployment.id, self._owner, self.deployment.fence)
+        await self._ours(self._database.read)
+
+    async def _ours(self, read: Reader) -> bool:
+        try:
+            return await store.assert_owned(read, self.deployment.id, self._owner, self.deployment.fence)
+        except Fenced:
+            self.telemetry.refused()
+            raise
 
     async def advance(
         self,

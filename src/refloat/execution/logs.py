@@ -28,6 +28,7 @@ class StepLog:
         self._secrets = tuple(secrets)
         self._lines: list[tuple[Level, str]] = []
         self._count = 0
+        self._fresh = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
 
     def __call__(self, level: Level, line: str) -> None:
@@ -36,6 +37,7 @@ class StepLog:
             self._lines.append((level, redact(line[:_LONGEST_LINE], self._secrets)))
         elif self._count == _MOST_LINES:
             self._lines.append((Level.WARNING, f"the log is cut after {_MOST_LINES} lines"))
+        self._fresh.set()
 
     async def __aenter__(self) -> "StepLog":
         self._flusher = asyncio.create_task(self._run())
@@ -49,8 +51,11 @@ class StepLog:
         await asyncio.shield(self._flush())
 
     async def _run(self) -> None:
+        """A step that is silent for half an hour costs nothing meanwhile."""
         while True:
+            await self._fresh.wait()
             await self._clock.sleep(_PAUSE)
+            self._fresh.clear()
             await asyncio.shield(self._flush())
 
     async def _flush(self) -> None:

@@ -63,9 +63,18 @@ async def addresses_of(
             service_id: msgspec.json.decode(document, type=Address)
             for service_id, document in (await facts.addresses(read, environment.id)).items()
         }
-    services = await resources.services(read, environment.id)
+    return await addresses_on(
+        platform, environment.id, await resources.services(read, environment.id), domain
+    )
+
+
+async def addresses_on(
+    platform: Platform, environment_id: str, services: Iterable[Service], domain: str
+) -> dict[str, Address]:
+    """The addresses that a platform gives to the services of an environment, the same at every call."""
+    services = tuple(services)
     workloads = [s for s in services if isinstance(s, Workload)]
-    hosts = host_names(environment.id, {s.id: s.name for s in workloads}, domain)
+    hosts = host_names(environment_id, {s.id: s.name for s in workloads}, domain)
     found = {s.id: await platform.router.reserve(s.id, (hosts[s.id],)) for s in workloads}
     for database in (s for s in services if isinstance(s, Database)):
         endpoint = await platform.engine.reserve(database.id)

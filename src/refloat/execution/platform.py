@@ -15,8 +15,5 @@ class Platform:
     engine: Engine
     router: Router
     builder: Builder
-    in_charge: Callable[[bool], None] = lambda _: None
-    """Told when a server begins to work on it and before it drops its work: what runs is then left to the
-    next one, and not ended with the calls that wait for it."""
     rewrite: Callable[[str, str], None] | None = None
     """Where nothing really runs: has a service (by id) behave by a script from now on."""

@@ -15,7 +15,7 @@ from refloat.domain.deployment import Deployment, Request, Target, Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.ids import after
 from refloat.domain.progress import Action, Phase
-from refloat.domain.resources import Stage
+from refloat.domain.resources import Environment, Stage
 from refloat.domain.revision import Level
 from refloat.domain.services import Container, Job, Service
 from refloat.execution.journal import move_target, tell
@@ -29,7 +29,7 @@ _UNSTARTED = frozenset({Phase.ACCEPTED, Phase.QUEUED, Phase.WAITING})
 async def accept(
     tx: Transaction,
     deployment_id: str,
-    environment_id: str,
+    environment: Environment,
     request: Request,
     chosen: Sequence[tuple[Service, Stage]],
     clock: Clock,
@@ -40,13 +40,14 @@ async def accept(
     does the same as the one at the end of the queue, for the same principal, becomes part of it while that
     one has not begun.
     """
-    waiting = await store.open_deployments(tx, environment_id)
+    waiting = await store.open_deployments(tx, environment.id)
     if waiting and _joins(waiting[-1], request):
         return await _join(tx, waiting[-1], request, chosen, clock)
-    latest = await store.latest(tx, environment_id)
+    latest = await store.latest(tx, environment.id)
     deployment = Deployment(
         id=after(latest.id, deployment_id) if latest else deployment_id,
-        environment_id=environment_id,
+        environment_id=environment.id,
+        cluster_id=environment.cluster_id,
         request=request,
         phase=Phase.ACCEPTED if waiting else Phase.QUEUED,
         created_at=clock.now(),
@@ -125,19 +126,28 @@ def _image(service: Service) -> str:
 
 
 async def claim(
-    tx: Transaction, deployment: Deployment, owner: str, plan: Plan, snapshot: str, clock: Clock
+    tx: Transaction,
+    deployment: Deployment,
+    owner: str,
+    plan: Plan,
+    snapshot: str,
+    builds: int,
+    clock: Clock,
+    number: int | None = None,
 ) -> Deployment | None:
-    """Make the head of a queue running under this owner, with its number and immutable plan.
+    """Make the head of a queue running under this owner, with its number and immutable plan, and reserve
+    the builds it may have under way.
 
     None when somebody else was first. Targets follow the plan: services that came or went while the
-    request waited are added, or canceled.
+    request waited are added, or canceled. `number` is the next one unless it is given.
     """
-    number = await store.next_number(tx, deployment.environment_id)
+    number = number or await store.next_number(tx, deployment.environment_id)
     won = await store.claim(
         tx,
         deployment.id,
         owner=owner,
         number=number,
+        builds=builds,
         phase=Phase.RUNNING,
         plan=msgspec.json.encode(plan).decode(),
         plan_hash=plan.hash,

@@ -1,8 +1,9 @@
 """Waiting until a revision is ready, and asking whether it answers through its route."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from refloat.clock import Clock
+from refloat.domain.deployment import Attempt
 from refloat.domain.errors import StepFailed
 from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe, TcpCheck
@@ -27,17 +28,23 @@ _LOOK_EVERY = 1.0
 
 _USE_PORT = "let its command listen on $PORT, for example in the Procfile: web: python app.py --port $PORT"
 
+Note = Callable[[Attempt], Awaitable[None]]
+"""Told before each further try; what it raises ends the work."""
+
 _LISTENS = Probe(tcp=TcpCheck(), initial_delay_seconds=BOOT_SECONDS, period_seconds=1, failure_threshold=1)
 
 
 class ReadinessWait:
     """Watches the instances of one revision until all are ready, or one cannot become so."""
 
-    def __init__(self, engine: Engine, clock: Clock, revision: Revision, *, routed: bool) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, revision: Revision, *, routed: bool, note: Note | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._revision = revision
         self._probe = revision.readiness or (_LISTENS if routed else None)
+        self._note = note
         self._settling: tuple[object, float] = ((), 0.0)
         self._look_again = 0.0
 
@@ -56,14 +63,24 @@ class ReadinessWait:
                     return
             elif astray := await self._settled_elsewhere(instances, now):
                 raise await self._failure(f"not ready: {complaint}", astray)
-            elif self._probe and now - started >= self._probe.initial_delay_seconds:
-                if failures == 0 or now - counted_at >= self._probe.period_seconds:
-                    failures, counted_at = failures + 1, now
-                if failures >= self._probe.failure_threshold:
-                    astray = await self._elsewhere(instances)
-                    raise await self._failure(f"not ready: {complaint}", astray)
+            elif self._counts(now - started, failures, now - counted_at):
+                failures, counted_at = failures + 1, now
+                await self._count(failures, complaint, instances)
             waited = self._clock.monotonic() - started
             await self._clock.sleep(min(max(_SHORTEST_PAUSE, waited * _PAUSE_SHARE), _LONGEST_PAUSE))
+
+    def _counts(self, elapsed: float, failures: int, since_last: float) -> bool:
+        """Whether a failure at this time is one of those that are counted."""
+        if self._probe is None or elapsed < self._probe.initial_delay_seconds:
+            return False
+        return failures == 0 or since_last >= self._probe.period_seconds
+
+    async def _count(self, failures: int, complaint: str, instances: Sequence[Instance]) -> None:
+        most = self._probe.failure_threshold if self._probe else 1
+        if failures >= most:
+            raise await self._failure(f"not ready: {complaint}", await self._elsewhere(instances))
+        if self._note:
+            await self._note(Attempt(number=failures + 1, most=most, complaint=complaint))
 
     async def _instances(self) -> list[Instance]:
         found = await self._engine.observe(self._revision.environment_id)

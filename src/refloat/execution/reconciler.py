@@ -6,7 +6,8 @@ deployment is open, whose business it would be.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -17,6 +18,7 @@ from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
+from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
@@ -27,6 +29,7 @@ from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
+_NOTED_AT_ONCE = 20
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
 
 log = structlog.get_logger()
@@ -49,6 +52,10 @@ class Reconciler:
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._routed: dict[str, str] = {}
         """By service: the revision that its route was seen to lead to. Looked at once, not at every look."""
+        self._well: dict[str, int] = {}
+        """By revision: how many instances it needs, once it was seen to have them and to be led to."""
+        self._noted: set[str] = set()
+        """Environments whose inventory this server has seen to; their deployments keep it from then on."""
         self._tidying: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -69,22 +76,55 @@ class Reconciler:
     async def look(self) -> None:
         """Compare once: start again what should run and does not, end what should not and does."""
         everything = await applied_store.everywhere(self._database.read)
+        up = await self._up()
         for environment_id, members in everything.items():
-            if await store.open_deployments(self._database.read, environment_id):
-                continue
-            environment = await resources.find(self._database.read, Environment, environment_id)
-            if environment is not None:
-                with contextlib.suppress(Elsewhere):
-                    platform = await platform_of(self._database.read, self._platforms, environment)
-                    await self._restore(platform, environment_id, members)
-        self._watch_only({m.revision_key for members in everything.values() for m in members})
+            if not all(self._is_well(member, up) for member in members):
+                await self._look_closely(environment_id, members)
+        await self._note(everything)
+        self._forget_all_but({m.revision_key for members in everything.values() for m in members})
         if self._tidying is None or self._tidying.done():  # ending may take long, and restoring must not wait
-            self._tidying = asyncio.create_task(self._tidy())
+            self._tidying = asyncio.create_task(self._tidy(everything))
 
-    async def _tidy(self) -> None:
+    async def _up(self) -> Counter[str]:
+        """How many instances every revision has, asked once for all: most need no closer look."""
+        found: Counter[str] = Counter()
+        for platform in self._distinct():
+            instances = await platform.engine.observe()
+            found.update(i.revision_key for i in instances if i.state in _UP)
+        return found
+
+    def _distinct(self) -> list[Platform]:
+        return list({id(p): p for p in self._platforms.values()}.values())
+
+    def _is_well(self, member: Applied, up: Counter[str]) -> bool:
+        if not member.should_run:
+            return True
+        key, task = member.revision_key, self._watched.get(member.revision_key)
+        led = not member.routed or self._routed.get(member.service_id) == key
+        return led and key in self._well and up[key] >= self._well[key] and not (task and task.done())
+
+    async def _look_closely(self, environment_id: str, members: Sequence[Applied]) -> None:
+        if await store.open_deployments(self._database.read, environment_id):
+            return
+        environment = await resources.find(self._database.read, Environment, environment_id)
+        if environment is not None:
+            with contextlib.suppress(Elsewhere):
+                platform = await platform_of(self._database.read, self._platforms, environment)
+                await self._restore(platform, environment_id, members)
+
+    async def _note(self, environments: Iterable[str]) -> None:
+        """Keep the inventory that a server which died after a deployment, or an older one, did not keep."""
+        for environment_id in [it for it in environments if it not in self._noted][:_NOTED_AT_ONCE]:
+            self._noted.add(environment_id)
+            await keep_inventory(self._database, self._clock, self._platforms, environment_id)
+
+    async def _tidy(self, everything: Mapping[str, Sequence[Applied]]) -> None:
+        serving = frozenset(
+            m.revision_key for members in everything.values() for m in members if m.should_run
+        )
         try:
-            for platform in {id(p): p for p in self._platforms.values()}.values():
-                await end_leftovers(self._database, self._clock, platform)
+            for platform in self._distinct():
+                await end_leftovers(self._database, self._clock, platform, serving)
         except RefloatError as error:
             log.error("what is left over could not be ended", reason=str(error))
 
@@ -97,7 +137,9 @@ class Reconciler:
             revision = member.revision(self._sealer)
             if len(up) < revision.instances or not await self._led_to(platform, member):
                 await self._start(platform, member, revision)
-            elif revision.liveness:
+                continue
+            self._well[member.revision_key] = revision.instances
+            if revision.liveness:
                 self._watch(platform, member, revision, revision.liveness)
 
     async def _led_to(self, platform: Platform, member: Applied) -> bool:
@@ -140,7 +182,8 @@ class Reconciler:
                 self._live(platform, member, revision, probe)
             )
 
-    def _watch_only(self, keys: set[str]) -> None:
+    def _forget_all_but(self, keys: set[str]) -> None:
+        self._well = {key: count for key, count in self._well.items() if key in keys}
         for key in [known for known in self._watched if known not in keys]:
             self._watched.pop(key).cancel()
 

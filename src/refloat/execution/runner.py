@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 import msgspec
+import structlog
 
 from refloat.domain.deployment import Deployment, Target, Verb
 from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
@@ -16,18 +17,20 @@ from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
 from refloat.execution import queue
+from refloat.execution.capacity import widest
+from refloat.execution.going_back import go_back
 from refloat.execution.journal import CancelRequested
+from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
+from refloat.execution.means import Means
 from refloat.execution.snapshot import Snapshot
-from refloat.execution.steps import Means, ServiceSteps
+from refloat.execution.steps import ServiceSteps
 from refloat.planning.plan import Plan, ServicePlan, StagePlan, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import resources
 from refloat.store.database import Database, Transaction
 
-PARALLEL = 7
-"""How many services of a stage are worked on at once."""
-_PRECHECK_SECONDS = 120.0
+log = structlog.get_logger()
 _BUILD_STEPS = (StepName.BUILD,)
 
 
@@ -53,6 +56,8 @@ class Runner:
         self._cleaning: set[asyncio.Task[None]] = set()
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
+        self._reserved = self.deployment.builds
+        self._building = asyncio.Semaphore(max(1, self.deployment.builds))
 
     @property
     def deployment(self) -> Deployment:
@@ -114,14 +119,18 @@ class Runner:
         if not unpinned or self._canceled:
             return not self._canceled
         output = await self._journal.step(
-            "", StepName.PRECHECK, lambda: self._resolve(unpinned), _PRECHECK_SECONDS, completes=self._pin
+            "",
+            StepName.PRECHECK,
+            lambda: self._resolve(unpinned),
+            DEADLINES[StepName.PRECHECK],
+            completes=self._pin,
         )
         commits = msgspec.convert(output["commits"], dict[str, Commit])
         for service_id, commit in commits.items():
             self._fields[service_id] = {**self._fields[service_id], COMMIT: commit.id}
         errors = msgspec.convert(output["errors"], dict[str, str])
         for service_id, reason in errors.items():
-            await self._journal.advance(service_id, Phase.BUILD_FAILED, reason)
+            await self._journal.advance(service_id, Phase.BUILD_FAILED, reason, despite_cancel=False)
         return not errors
 
     async def _resolve(self, services: Iterable[ServicePlan]) -> dict[str, object]:
@@ -157,7 +166,15 @@ class Runner:
         building = [m for m in members if StepName.BUILD in m.plan.steps and self._open(m)]
         if not await self._together(building, self._build, stop_at_failure=True):
             return False
+        self._give_back_builds(stage)
         return await self._together([m for m in members if self._tailing(m)], self._finish)
+
+    def _give_back_builds(self, stage: StagePlan) -> None:
+        """What the stages after this one do not need is free for other deployments."""
+        later = self._plan.stages[self._plan.stages.index(stage) + 1 :]
+        if (still := widest(later)) < self._reserved:
+            self._reserved = still
+            self._tails.append(asyncio.create_task(self._journal.reserve_builds(still)))
 
     def _steps_of(self, stage: StagePlan, service: ServicePlan) -> ServiceSteps:
         return ServiceSteps(
@@ -226,11 +243,11 @@ class Runner:
     # -- one service
 
     async def _build(self, steps: ServiceSteps) -> None:
-        await self._guarded(steps, _BUILD_STEPS)
+        await self._guarded(steps, _BUILD_STEPS, self._building)
 
     async def _finish(self, steps: ServiceSteps) -> None:
         if self._open(steps):
-            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS))
+            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS), self._slots)
         self._retire_later(steps)
 
     def _retire_later(self, steps: ServiceSteps) -> None:
@@ -239,12 +256,14 @@ class Runner:
             self._retiring.add(steps.service_id)
             self._tails.append(asyncio.create_task(self._retire(steps)))
 
-    async def _guarded(self, steps: ServiceSteps, names: Sequence[StepName]) -> None:
+    async def _guarded(
+        self, steps: ServiceSteps, names: Sequence[StepName], slots: asyncio.Semaphore
+    ) -> None:
         """Do these steps; turn whatever goes wrong into the target's outcome."""
         try:
             if self._journal.target(steps.service_id).phase is Phase.QUEUED:
                 await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
-            async with self._slots:
+            async with slots:
                 if self._failed():
                     raise asyncio.CancelledError
                 if failure := self._journal.failure(steps.service_id):
@@ -286,6 +305,8 @@ class Runner:
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
         await self._journal.refresh(steps.service_id)
+        if self._journal.begun(steps.service_id, StepName.SWITCH):
+            self._journal.telemetry.swap_failed()
         log = error.log if isinstance(error, StepFailed) else ()
         secrets = steps.secrets
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]
@@ -299,7 +320,7 @@ class Runner:
 
     async def _undo(self, steps: ServiceSteps) -> str:
         """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
-        if not steps.touched:
+        if not (steps.touched or steps.executing):
             return steps.plan.replaces or ""
         try:
             return await steps.undo()
@@ -319,13 +340,17 @@ class Runner:
 
     async def _conclude(self) -> None:
         await self._journal.refresh()
-        phase, reason = _outcome(self._journal.targets, self._canceled)
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
-            await self._journal.own(tx)
+            canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
+            phase, reason = _outcome(self._journal.targets, canceled)
+            await go_back(tx, self.deployment, phase, self._means.clock)
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
+        if phase is not Phase.DONE:
+            log.warning("a deployment ended", outcome=str(phase), reason=reason)
+        self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
 
 
 def _now_serves(serving: str, steps: ServiceSteps) -> str:

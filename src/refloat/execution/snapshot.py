@@ -139,13 +139,13 @@ async def compile_environment(
     )
     places = {s.id: place_of(s, addresses, sealer) for s in services}
     provided = builtins(environment, list(places.values()))
+    variables = await store.grandchildren(read, Variable, environment.id)
+    domains = await store.grandchildren(read, CustomDomain, environment.id)
     wanted: list[Wanted] = []
     snapshots: dict[str, ServiceSnapshot] = {}
     for service in services:
-        own = await store.children(read, Variable, service.id)
-        resolved = effective(provided, (*shared, own), sealer.open)
-        domains = await store.children(read, CustomDomain, service.id)
-        wanted.append(_wanted(service, stages[service.stage_id], resolved, domains, sealer))
+        resolved = effective(provided, (*shared, variables[service.id]), sealer.open)
+        wanted.append(_wanted(service, stages[service.stage_id], resolved, domains[service.id], sealer))
         snapshots[service.id] = ServiceSnapshot(
             service=_opened(service, sealer),
             variables={name: found.value for name, found in resolved.items() if found.mount_path is None},

@@ -11,17 +11,23 @@ from collections.abc import Mapping
 
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from refloat.clock import Clock
 from refloat.domain.deployment import Deployment, Request
 from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
+from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
+from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.going_back import go_back
+from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
+from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
@@ -31,12 +37,12 @@ from refloat.execution.snapshot import (
     compile_environment,
     open_snapshot,
 )
-from refloat.execution.steps import Means
+from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import facts, resources
-from refloat.store.database import Database, Transaction
+from refloat.store import facts, figures, resources
+from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
@@ -63,9 +69,11 @@ class Worker:
         *,
         domain: str,
         drain_seconds: float = 30.0,
+        capacity: Capacity | None = None,
         crash: CrashPoints | None = None,
         owner: str | None = None,
         term: Term | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.owner = owner or (term.owner if term else secrets.token_hex(8))
         self._term = term
@@ -75,7 +83,12 @@ class Worker:
         self._platforms = platforms
         self._domain = domain
         self._drain_seconds = drain_seconds
+        self._capacity = capacity or Capacity()
+        self._needs: dict[str, int] = {}
+        """Builds of those that did not fit, so that their plan is not made at every look."""
         self._crash = crash or NoCrash()
+        self._telemetry = telemetry or Silent()
+        self._looked_at = clock.monotonic()
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they began
         self._wake = asyncio.Event()
@@ -89,11 +102,17 @@ class Worker:
         """Nothing is under way here."""
         return not self._tasks
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago it came round to the queues."""
+        return self._clock.monotonic() - self._looked_at
+
     async def run(self) -> None:
         """Until cancelled; work under way is left for the next owner."""
         try:
             while True:
                 self._wake.clear()
+                self._looked_at = self._clock.monotonic()
                 try:
                     await self._look()
                 except RefloatError as error:  # a full disk, for one: try again at the next tick
@@ -118,14 +137,22 @@ class Worker:
 
     async def _look(self) -> None:
         for deployment in await store.running(self._database.read):
-            if deployment.id not in self._runners and await self._is_here(deployment):
+            if runner := self._runners.get(deployment.id):
+                if deployment.cancel_requested:
+                    runner.cancel()
+            elif await self._is_here(deployment):
                 await self._take_over(deployment)
-        for deployment_id in list(self._runners):
-            ours = await store.find_deployment(self._database.read, deployment_id)
-            if ours and ours.cancel_requested:
-                self._runners[deployment_id].cancel()
-        for deployment_id in await store.claimable(self._database.read):
-            await self._claim(deployment_id)
+        heads = [Head(*found) for found in await store.claimable(self._database.read)]
+        self._needs = {h.deployment_id: n for h in heads if (n := self._needs.get(h.deployment_id))}
+        if not heads:
+            return
+        room = Room(self._capacity, await self._used(self._database.read), self._needs)
+        for head in heads:
+            if not room.is_full_for(head):
+                await self._claim(head, room)
+
+    async def _used(self, read: Reader) -> dict[str, Use]:
+        return {cluster: Use(*counts) for cluster, counts in (await figures.used(read)).items()}
 
     # -- becoming the owner
 
@@ -135,16 +162,23 @@ class Worker:
             await self._assert_in_office(tx)
             if not await store.take_over(tx, deployment, self.owner):
                 return
+        self._telemetry.taken_over()
+        log.warning(
+            "a deployment is taken over",
+            deployment=deployment.id,
+            environment=deployment.environment_id,
+            former_owner=deployment.owner,
+        )
         taken = await store.find_deployment(self._database.read, deployment.id)
         assert taken is not None
         await self._start(taken)
 
-    async def _claim(self, deployment_id: str) -> None:
-        deployment = await store.find_deployment(self._database.read, deployment_id)
+    async def _claim(self, head: Head, room: Room) -> None:
+        deployment = await store.find_deployment(self._database.read, head.deployment_id)
         if deployment is None or deployment.ended:
             return
         try:
-            claimed = await self._claim_with_plan(deployment)
+            claimed = await self._claim_with_plan(deployment, head, room)
         except Elsewhere:  # a server of its node claims it
             return
         except (Fenced, *STORAGE):
@@ -153,9 +187,10 @@ class Worker:
             await self._refuse(deployment, error)
             return
         if claimed:
+            self._telemetry.claimed(claimed, self._clock.now())
             await self._start(claimed)
 
-    async def _claim_with_plan(self, deployment: Deployment) -> Deployment | None:
+    async def _claim_with_plan(self, deployment: Deployment, head: Head, room: Room) -> Deployment | None:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         platform = await platform_of(read, self._platforms, environment)
@@ -171,19 +206,28 @@ class Worker:
                 return None
             compiled = await compile_environment(tx, self._sealer, environment, addresses)
             if back_to := deployment.request.back_to:
-                compiled = await rolled_back(tx, self._sealer, back_to, compiled)
+                compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
             if deployment.request.plan_hash not in (None, plan.hash):
                 raise Conflict("the plan changed while the request waited", hint="read the plan again")
+            builds = room.builds_of(plan)
+            used = (await self._used(tx)).get(head.cluster_id, Use())
+            if not room.takes(used, head, builds):
+                return None
             sealed = compiled.snapshot.seal(self._sealer)
-            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, self._clock)
+            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, builds, self._clock)
             if claimed and self._term:
                 await remember(tx, self._term.node, environment, addresses)
             return claimed
 
     async def _assert_in_office(self, tx: Transaction) -> None:
-        if self._term:
+        if self._term is None:
+            return
+        try:
             await facts.assert_leads(tx, self._term)
+        except Fenced:
+            self._telemetry.refused()
+            raise
 
     async def _is_here(self, deployment: Deployment) -> bool:
         if self._term is None:
@@ -200,8 +244,11 @@ class Worker:
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             current = await store.find_deployment(tx, deployment.id)
-            if current and not current.ended and current.owner is None:
+            refused = current is not None and not current.ended and current.owner is None
+            if current and refused:
                 await queue.fail_all(tx, current, str(error), self._clock)
+        if refused:
+            self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
 
     # -- running
 
@@ -215,13 +262,18 @@ class Worker:
         task.add_done_callback(self._tasks.pop)
 
     async def _supervised(self, deployment: Deployment, runner: Runner) -> None:
-        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick."""
+        """Run it to its end, or until nothing can be stored: then it is taken up again at a later tick.
+
+        What is logged on the way, also by engines, routers and builders, tells which deployment it is of.
+        """
+        bind_contextvars(deployment=deployment.id, environment=deployment.environment_id)
         try:
             await self._run(deployment, runner)
         except STORAGE as error:
-            log.error("a deployment waits for the database", deployment=deployment.id, reason=str(error))
+            log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
+            await keep_inventory_after(self._database, self._clock, self._platforms, deployment)
         finally:
             self._runners.pop(deployment.id, None)
 
@@ -231,7 +283,7 @@ class Worker:
         except STORAGE:
             raise
         except Exception as error:
-            log.exception("a deployment stopped unexpectedly", deployment=deployment.id)
+            log.exception("a deployment stopped unexpectedly")
             with contextlib.suppress(Fenced):
                 await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
@@ -239,7 +291,7 @@ class Worker:
         read = self._database.read
         environment = await resources.get(read, Environment, deployment.environment_id)
         plan_text, sealed = await store.claimed_documents(read, deployment.id)
-        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash)
+        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash, self._telemetry)
         means = Means(
             platform=await platform_of(read, self._platforms, environment),
             journal=journal,
@@ -259,7 +311,9 @@ class Worker:
         """No deployment stays open because of a defect of ours."""
         async with self._database.transaction() as tx:
             await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
+            await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
+        self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
 
 
 Running = frozenset[str]

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from refloat.builders.base import BuildRequest
+from refloat.builders.base import BuildRequest, DiskUse
 from refloat.builders.remotes import redact
 from refloat.clock import Clock
 from refloat.domain.errors import BuildFailed
@@ -72,6 +72,12 @@ class SimulatedBuilder:
 
     async def forget(self, service_id: str) -> None:
         """Artifacts are hashes; nothing is kept."""
+
+    async def disk(self) -> DiskUse:
+        return DiskUse(used=0, budget=None, kept=())
+
+    async def clean(self) -> DiskUse:
+        return await self.disk()
 
 
 def _hash(text: str) -> str:

@@ -1,5 +1,7 @@
 """The simulated engine: instances that take the scripted time and end the scripted way."""
 
+import asyncio
+
 from refloat.clock import Clock
 from refloat.domain.errors import StepFailed
 from refloat.domain.revision import (
@@ -10,6 +12,7 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
@@ -98,18 +101,40 @@ class SimulatedEngine:
         self._world.guard(revision)
         if key in self._world.runs:
             return Ran(exit_code=self._world.runs[key])
+        command = self._world.commands.get(key)
+        if command is None:
+            log(Level.INFO, f"running {' '.join(argv)}")
+            command = self._world.commands[key] = asyncio.create_task(self._carry_out(revision, key))
+        try:
+            return Ran(exit_code=await asyncio.shield(command))
+        except asyncio.CancelledError:
+            if not command.cancelled():
+                raise
+            raise StepFailed("the command was stopped before it ended", hint="deploy again") from None
+
+    async def _carry_out(self, revision: Revision, key: str) -> int:
+        """A command is the world's: it goes on whatever becomes of those who wait for it."""
         script = self._world.behaves(revision.service_id, script_of_revision(revision))
         word = script.word("release", self._world.turn(revision.service_id, "release"))
-        log(Level.INFO, f"running {' '.join(argv)}")
         self._world.executing.add(key)
         try:
             await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("release_seconds"))
+            self._world.ran.append(key)
+            return self._world.runs.setdefault(key, 1 if word == "fail" else 0)
         finally:
             self._world.executing.discard(key)
-        self._world.ran.append(key)
-        return Ran(exit_code=self._world.runs.setdefault(key, 1 if word == "fail" else 0))
+            self._world.commands.pop(key, None)
+
+    async def _end_commands(self, revision_key: str) -> None:
+        commands = [c for key, c in self._world.commands.items() if key.startswith(f"{revision_key}.")]
+        for command in commands:
+            command.cancel()
+        await asyncio.gather(*commands, return_exceptions=True)
 
     async def forget_run(self, key: str) -> None:
+        if command := self._world.commands.get(key):
+            command.cancel()
+            await asyncio.gather(command, return_exceptions=True)
         self._world.runs.pop(key, None)
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:
@@ -130,6 +155,7 @@ class SimulatedEngine:
         return tuple(running.log[-tail:]) if running else ()
 
     async def stop(self, revision_key: str, grace_seconds: float) -> None:
+        await self._end_commands(revision_key)
         running = self._world.running.get(revision_key)
         if running is None or running.stopped:
             return
@@ -141,12 +167,26 @@ class SimulatedEngine:
             raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
         running.stopped = True
 
+    async def remember(self, service_id: str, document: str) -> None:
+        self._world.inventory[service_id] = document
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        last: dict[str, int] = {}
+        for key in (*self._world.running, *(".".join(run.split(".")[:2]) for run in self._world.runs)):
+            service_id, _, number = key.rpartition(".")
+            last[service_id] = max(last.get(service_id, 0), int(number) if number.isdecimal() else 0)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in sorted(self._world.inventory.items())
+        )
+
     async def destroy(self, service_id: str) -> None:
         if (
             self._world.script_of(service_id).word("destroy", self._world.turn(service_id, "destroy"))
             == "fail"
         ):
             raise StepFailed("the service cannot be removed: scripted to fail")
+        self._world.inventory.pop(service_id, None)
         for key, running in list(self._world.running.items()):
             if running.revision.service_id == service_id:
                 del self._world.running[key]

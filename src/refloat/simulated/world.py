@@ -1,5 +1,6 @@
 """The state of a simulated cluster: what runs and what answers. It outlives control planes of a test."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from refloat.domain.errors import Fenced
@@ -37,7 +38,9 @@ class World:
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
+    inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
+    commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 
     def rewrite(self, service_id: str, text: str) -> None:
         """From now on the service behaves like this, whatever its configuration says; "" undoes it.

@@ -28,6 +28,11 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at)
 
 
+def storable(text: str) -> str:
+    """Text as both databases can hold it: PostgreSQL's has no NUL, which programs do write."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -39,6 +44,7 @@ async def insert_deployment(tx: Transaction, it: Deployment) -> None:
         q.INSERT,
         id=it.id,
         environment_id=it.environment_id,
+        cluster_id=it.cluster_id,
         number=None,
         request=msgspec.json.encode(it.request).decode(),
         phase=it.phase,
@@ -46,6 +52,7 @@ async def insert_deployment(tx: Transaction, it: Deployment) -> None:
         owner=None,
         fence=0,
         cancel_requested=0,
+        builds=0,
         plan=None,
         plan_hash=None,
         snapshot=None,
@@ -93,14 +100,14 @@ async def history(
     return tuple(_deployment(r) for r in rows)
 
 
-async def claimable(read: Reader) -> tuple[str, ...]:
-    """Heads of queues whose environment has nothing running, oldest first."""
-    return tuple(row["id"] for row in await read.all(q.CLAIMABLE))
+async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
+    """Heads of queues whose environment has nothing running, oldest first; each with its cluster."""
+    return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
 
 
 async def running(read: Reader) -> tuple[Deployment, ...]:
-    """Those that have an owner, dead or alive."""
-    return tuple(_deployment(r) for r in await read.all(q.RUNNING))
+    """Those that have an owner, dead or alive, oldest first."""
+    return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:
@@ -115,6 +122,7 @@ async def claim(
     *,
     owner: str,
     number: int,
+    builds: int,
     phase: Phase,
     plan: str,
     plan_hash: str,
@@ -127,6 +135,7 @@ async def claim(
         key=deployment_id,
         new_owner=owner,
         new_number=number,
+        new_builds=builds,
         new_plan=plan,
         new_hash=plan_hash,
         new_snapshot=snapshot,
@@ -147,9 +156,13 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
         key=deployment_id,
         new_phase=phase,
         new_ended=int(phase in TERMINAL),
-        new_reason=reason,
+        new_reason=storable(reason),
         now=micros(now) if phase in TERMINAL else None,
     )
+
+
+async def set_builds(tx: Transaction, deployment_id: str, builds: int) -> None:
+    await tx.run(q.SET_BUILDS, key=deployment_id, new_builds=builds)
 
 
 async def set_request(tx: Transaction, deployment_id: str, request: Request) -> None:
@@ -213,6 +226,12 @@ async def open_target_count(read: Reader, service_id: str) -> int:
     return int(row["number"]) if row else 0
 
 
+async def built(read: Reader, service_id: str, step: str, size: int) -> tuple[str, ...]:
+    """What the build steps of a service left, newest first: of deployments of it that are done or go on."""
+    rows = await read.all(q.BUILT, service_id=service_id, step_name=step, size=size)
+    return tuple(row["output"] for row in rows)
+
+
 # -- the journal
 
 
@@ -253,6 +272,11 @@ async def end_step(
     )
 
 
+async def note_step(tx: Transaction, deployment_id: str, service_id: str, name: str, note: str) -> None:
+    """Put a note where the output of a step will be; nothing if it has ended."""
+    await tx.run(q.NOTE_STEP, key=deployment_id, service=service_id, step_name=name, new_output=note)
+
+
 async def steps(read: Reader, deployment_id: str) -> tuple[Step, ...]:
     """The journal of a deployment, in order of beginning."""
     return tuple(_step(row) for row in await read.all(q.STEPS, deployment_id=deployment_id))
@@ -271,7 +295,7 @@ async def put_event(tx: Transaction, it: Event) -> None:
         at=micros(it.at),
         level=it.level,
         step=it.step,
-        message=it.message,
+        message=storable(it.message),
         action=it.action,
         phase=it.phase,
     )
@@ -323,12 +347,14 @@ def _deployment(row: Row) -> Deployment:
     return Deployment(
         id=row["id"],
         environment_id=row["environment_id"],
+        cluster_id=row["cluster_id"],
         number=row["number"],
         request=msgspec.json.decode(row["request"], type=Request),
         phase=Phase(row["phase"]),
         owner=row["owner"],
         fence=row["fence"],
         cancel_requested=bool(row["cancel_requested"]),
+        builds=row["builds"],
         plan_hash=row["plan_hash"],
         reason=row["reason"],
         created_at=moment(row["created_at"]),

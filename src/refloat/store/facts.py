@@ -39,16 +39,20 @@ _PUT_ADDRESS = Query(
 
 async def check_key(database: Database, sealer: Sealer, place: str) -> None:
     """Raises Unavailable when the database was sealed with another key; the first key is remembered."""
-    digest = sealer.digest(_SEALING_KEY)
     async with database.transaction() as tx:
-        known = await tx.one(_FACT, name=_SEALING_KEY)
-        if known is None:
-            await tx.run(_PUT_FACT, name=_SEALING_KEY, value=digest)
-        elif known["value"] != digest:
-            raise Unavailable(
-                f"the key in {place} is not the one that the database was sealed with",
-                hint="copy the first server's secret.key, and name the copy by REFLOAT_SECRET_KEY_FILE",
-            )
+        if not await expect_key(tx, sealer, place):
+            await tx.run(_PUT_FACT, name=_SEALING_KEY, value=sealer.digest(_SEALING_KEY))
+
+
+async def expect_key(read: Reader, sealer: Sealer, place: str) -> bool:
+    """Whether a key is remembered. Raises Unavailable when it is another one."""
+    known = await read.one(_FACT, name=_SEALING_KEY)
+    if known is not None and known["value"] != sealer.digest(_SEALING_KEY):
+        raise Unavailable(
+            f"the key in {place} is not the one that the database was sealed with",
+            hint="copy the first server's secret.key, and name the copy by REFLOAT_SECRET_KEY_FILE",
+        )
+    return known is not None
 
 
 async def assert_leads(tx: Transaction, term: Term) -> None:

@@ -4,10 +4,11 @@ Reads outside a transaction see what is committed; `version` makes lost updates 
 a surprise.
 """
 
+from collections import defaultdict
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from refloat.domain.errors import Conflict, NotFound
 from refloat.domain.resources import Resource
@@ -31,6 +32,20 @@ _KIND_OF = Query(select(t.c.kind).where(t.c.id == bindparam("id")))
 _CHILDREN = Query(
     select(t.c.document)
     .where(t.c.parent == bindparam("parent"), t.c.kind == bindparam("kind"))
+    .order_by(t.c.id)
+)
+_SERVICES = Query(
+    select(t.c.document)
+    .where(t.c.parent == bindparam("parent"), or_(*(t.c.kind == kind.kind for kind in SERVICE_KINDS)))
+    .order_by(t.c.id)
+)
+_above = t.alias()
+_GRANDCHILDREN = Query(
+    select(t.c.document)
+    .where(
+        t.c.kind == bindparam("kind"),
+        t.c.parent.in_(select(_above.c.id).where(_above.c.parent == bindparam("grandparent"))),
+    )
     .order_by(t.c.id)
 )
 _ALL = Query(select(t.c.document).where(t.c.kind == bindparam("kind")).order_by(t.c.id))
@@ -100,6 +115,15 @@ async def children(read: Reader, kind: type[R], parent: str) -> tuple[R, ...]:
     return tuple(_decode(kind, row) for row in await read.all(_CHILDREN, parent=parent, kind=kind.kind))
 
 
+async def grandchildren(read: Reader, kind: type[R], grandparent: str) -> dict[str, list[R]]:
+    """All of this kind two levels down, oldest first, by their parents; [] for those without any."""
+    found: dict[str, list[R]] = defaultdict(list)
+    for row in await read.all(_GRANDCHILDREN, grandparent=grandparent, kind=kind.kind):
+        child = _decode(kind, row)
+        found[child.parent].append(child)
+    return found
+
+
 async def everything(read: Reader, kind: type[R]) -> tuple[R, ...]:
     """All of this kind in the installation, oldest first."""
     return tuple(_decode(kind, row) for row in await read.all(_ALL, kind=kind.kind))
@@ -119,8 +143,7 @@ async def kind_of(read: Reader, resource_id: str) -> str | None:
 
 async def services(read: Reader, environment_id: str) -> tuple[AnyService, ...]:
     """The services of every kind of an environment, oldest first."""
-    rows = [r for k in SERVICE_KINDS for r in await read.all(_CHILDREN, parent=environment_id, kind=k.kind)]
-    return tuple(sorted((_decode_service(row) for row in rows), key=lambda s: s.id))
+    return tuple(_decode_service(row) for row in await read.all(_SERVICES, parent=environment_id))
 
 
 async def get_service(read: Reader, service_id: str) -> AnyService:

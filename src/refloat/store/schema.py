@@ -13,7 +13,7 @@ from refloat.domain.errors import Unavailable
 if TYPE_CHECKING:
     from refloat.store.connections import Connection
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in `migrations/versions`; a test compares it."""
 _MIGRATORS = (0x5265, 2)
 """The advisory lock of whoever migrates: replicas that start together do it one after the other."""
@@ -21,7 +21,7 @@ _MIGRATORS = (0x5265, 2)
 
 def migrate(path: Path) -> None:
     """Create or upgrade the database file; raises Unavailable when a newer Refloat wrote it."""
-    if _revision(path) == HEAD:
+    if revision(path) == HEAD:
         return
     _upgrade(f"the database {path}", "head", path=path)
 
@@ -37,13 +37,25 @@ async def migrate_postgres(url: str) -> None:
     try:
         with translated():
             await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock{_MIGRATORS}")
-            revision = await _revision_there(connection)
-            if revision != HEAD:
+            known = await _revision_there(connection)
+            if known != HEAD:
                 script = io.StringIO()
-                revisions = f"{revision or 'base'}:head"
+                revisions = f"{known or 'base'}:head"
                 _upgrade(f"the database {shown(url)}", revisions, offline=True, script=script)
                 await connection.execute(script.getvalue())
             await connection.execute("COMMIT")
+    finally:
+        await connection.close()
+
+
+async def revision_postgres(url: str) -> str | None:
+    """As `revision`, for a PostgreSQL database; raises Unavailable when it cannot be reached."""
+    from refloat.store.connections import connect, translated
+
+    connection = await connect(url, "refloat revision")
+    try:
+        with translated():
+            return await _revision_there(connection)
     finally:
         await connection.close()
 
@@ -73,7 +85,8 @@ def _upgrade(place: str, revisions: str, *, offline: bool = False, **given: obje
         ) from None
 
 
-def _revision(path: Path) -> str | None:
+def revision(path: Path) -> str | None:
+    """The schema of a database file as it is; None when there is none."""
     if not path.exists():
         return None
     with sqlite3.connect(path) as connection:

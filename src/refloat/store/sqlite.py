@@ -27,12 +27,12 @@ Aside = Callable[[Callable[[str], object], str], Awaitable[object]]
 
 
 class SqliteDatabase:
-    """An open SQLite database. `path` None lives in memory and dies with the process.
+    """An open SQLite database: a path, or a `file:` URI. None lives in memory and dies with the process.
 
     `aside` carries out commits; a simulation, which has no threads, brings its own.
     """
 
-    def __init__(self, path: Path | None, aside: Aside = asyncio.to_thread) -> None:
+    def __init__(self, path: Path | str | None, aside: Aside = asyncio.to_thread) -> None:
         self._aside = aside
         self._writer = _connect(path)
         self._reader = _connect(path) if path else self._writer
@@ -145,14 +145,20 @@ class _Cursor:
 
     def _execute(self, query: Query, values: dict[str, object]) -> sqlite3.Cursor:
         compiled = query.compiled(_DIALECT)
-        with _translated():
+        try:
             return self._connection.execute(compiled.text, compiled.named(values))
+        except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
+            raise _translation(error) from None
 
 
-def _connect(path: Path | None) -> sqlite3.Connection:
+def _connect(path: Path | str | None) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
-            path or ":memory:", isolation_level=None, check_same_thread=False, cached_statements=512
+            path or ":memory:",
+            uri=isinstance(path, str),
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
         )
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
@@ -166,14 +172,16 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """SQLite's way of saying "no space" and "taken" in the product's words."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorcode in _UNIQUE:
-            raise NameTaken(str(error)) from None
-        raise
-    except sqlite3.OperationalError as error:
-        if "full" in str(error) or "disk I/O" in str(error):
-            raise StorageFull(f"nothing can be stored: {error}", hint="free disk space") from None
-        raise
+    except (sqlite3.IntegrityError, sqlite3.OperationalError) as error:
+        raise _translation(error) from None
+
+
+def _translation(error: sqlite3.Error) -> Exception:
+    """SQLite's way of saying "no space" and "taken" in the product's words; any other error as it is."""
+    if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode in _UNIQUE:
+        return NameTaken(str(error))
+    if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "disk I/O" in str(error)):
+        return StorageFull(f"nothing can be stored: {error}", hint="free disk space")
+    return error

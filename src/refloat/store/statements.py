@@ -1,9 +1,9 @@
 """The statements of deployments, targets, journal and events; compiled once, bound by `store.deployments`."""
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from refloat.domain.progress import TERMINAL
+from refloat.domain.progress import TERMINAL, Phase
 from refloat.store.database import Query
 from refloat.store.tables import applied, deployment, event, step, target
 
@@ -34,13 +34,28 @@ HISTORY = Query(
     .limit(bindparam("size"))
 )
 CLAIMABLE = Query(
-    select(func.min(d.id).label("id"))
+    select(func.min(d.id).label("id"), func.min(d.cluster_id).label("cluster_id"))
     .where(d.ended == 0)
     .group_by(d.environment_id)
     .having(func.max(d.owner).is_(None))
     .order_by(func.min(d.id))
 )
-RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)).order_by(d.id))
+USED = Query(
+    select(
+        d.cluster_id, func.count().label("deployments"), func.coalesce(func.sum(d.builds), 0).label("builds")
+    )
+    .where(d.ended == 0, d.owner.is_not(None))
+    .group_by(d.cluster_id)
+)
+RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)))
+"""In no order: for the sake of one, SQLite would go through the whole history at every look."""
+QUEUE_FIGURES = Query(
+    select(
+        func.count().label("open"),
+        func.count(d.owner).label("running"),
+        func.min(case((d.owner.is_(None), d.created_at))).label("oldest"),
+    ).where(d.ended == 0)
+)
 NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
@@ -56,6 +71,7 @@ CLAIM = Query(
         plan=bindparam("new_plan"),
         plan_hash=bindparam("new_hash"),
         snapshot=bindparam("new_snapshot"),
+        builds=bindparam("new_builds"),
         phase=bindparam("new_phase"),
         started_at=bindparam("now"),
     )
@@ -65,6 +81,7 @@ TAKE_OVER = Query(
     .where(d.id == bindparam("key"), d.ended == 0, d.fence == bindparam("seen"))
     .values(owner=bindparam("new_owner"), fence=d.fence + 1)
 )
+SET_BUILDS = Query(update(deployment).where(d.id == bindparam("key")).values(builds=bindparam("new_builds")))
 SET_PHASE = Query(
     update(deployment)
     .where(d.id == bindparam("key"))
@@ -110,6 +127,23 @@ TARGET_HISTORY = Query(
     .order_by(target.c.deployment_id.desc())
     .limit(bindparam("size"))
 )
+BUILT = Query(
+    select(step.c.output)
+    .select_from(
+        step.join(
+            target,
+            and_(target.c.deployment_id == step.c.deployment_id, target.c.service_id == step.c.service_id),
+        )
+    )
+    .where(
+        step.c.service_id == bindparam("service_id"),
+        step.c.name == bindparam("step_name"),
+        step.c.outcome == "done",
+        *[target.c.phase != str(p) for p in (Phase.FAILED, Phase.BUILD_FAILED, Phase.CANCELED)],
+    )
+    .order_by(step.c.deployment_id.desc())
+    .limit(bindparam("size"))
+)
 OPEN_COUNT = Query(
     select(func.count().label("number")).where(
         target.c.service_id == bindparam("service_id"), *[target.c.phase != str(p) for p in sorted(TERMINAL)]
@@ -124,6 +158,7 @@ BEGIN_STEP = Query(
             "attempt": step.c.attempt + 1,
             "fence": _begin_step.excluded.fence,
             "outcome": None,
+            "output": _begin_step.excluded.output,
             "started_at": _begin_step.excluded.started_at,
             "finished_at": None,
         },
@@ -139,6 +174,16 @@ END_STEP = Query(
         )
     )
     .values(outcome=bindparam("new_outcome"), output=bindparam("new_output"), finished_at=bindparam("now"))
+)
+NOTE_STEP = Query(
+    update(step)
+    .where(
+        step.c.deployment_id == bindparam("key"),
+        step.c.service_id == bindparam("service"),
+        step.c.name == bindparam("step_name"),
+        step.c.outcome.is_(None),
+    )
+    .values(output=bindparam("new_output"))
 )
 STEPS = Query(
     select(step)

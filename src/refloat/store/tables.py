@@ -30,6 +30,7 @@ deployment = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("environment_id", Text, nullable=False),
+    Column("cluster_id", Text, nullable=False, server_default=""),
     Column("number", Integer),
     Column("request", Text, nullable=False),
     Column("phase", Text, nullable=False),
@@ -37,6 +38,7 @@ deployment = Table(
     Column("owner", Text),
     Column("fence", Integer, nullable=False),
     Column("cancel_requested", Integer, nullable=False),
+    Column("builds", Integer, nullable=False, server_default="0"),
     Column("plan", Text),
     Column("plan_hash", Text),
     Column("snapshot", Text),  # sealed: it holds values

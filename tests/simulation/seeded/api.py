@@ -7,7 +7,7 @@ import msgspec
 
 from refloat.api.asgi import create_app
 from refloat.api.auth import Authenticator
-from refloat.control.context import Context
+from tests.simulation.seeded.doors import Door
 
 
 class Answer(NamedTuple):
@@ -16,8 +16,8 @@ class Answer(NamedTuple):
 
 
 @cache
-def _application() -> Any:
-    """Made once: it takes longer to make than a whole run."""
+def _application(place: int) -> Any:
+    """Made once for each door: it takes longer to make than a whole run."""
     return create_app(_Nowhere())  # type: ignore[arg-type]
 
 
@@ -31,16 +31,16 @@ class _Nowhere:
 class Client:
     """One principal."""
 
-    def __init__(self, context: Context, token: str) -> None:
-        self._application = _application()
-        self._context = context
+    def __init__(self, door: Door, token: str) -> None:
+        self._application = _application(door.place)
+        self._door = door
         self._token = token
 
     async def call(self, method: str, path: str, body: Any = None) -> Answer:
-        front = self._application
-        if front._app.state.context is not self._context:
-            front._app.state.context = self._context
-            front._authenticator = Authenticator(self._context)
+        front, context = self._application, self._door.context
+        if front._app.state.context is not context:
+            front._app.state.context = context
+            front._authenticator = Authenticator(context)
         raw = msgspec.json.encode(body) if body is not None else b""
         plain, _, query = path.partition("?")
         scope = {

@@ -100,5 +100,9 @@ class Faults:
         """A drawn time."""
         return self._draw.random() * longest
 
+    def sometime(self) -> float:
+        """A drawn time of the story: most clients have asked for everything after some seconds."""
+        return self._draw.random() * self._draw.choice((3.0, 12.0, 40.0))
+
     def pick(self, *choices: float) -> float:
         return self._draw.choice(choices)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,24 @@ from refloat.clock import Clock
 from refloat.execution.crash import Moment
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
+from refloat.store import statements
 from refloat.store.database import Database, Query, Reader, Row, Transaction
 from tests.simulation.seeded.trace import Trace
 
 
 class Death(BaseException):
     """The end of a server: nothing catches it."""
+
+
+_asked: ContextVar[list[bool]] = ContextVar("_asked")
+"""Filled by the question whether a deployment is still its owner's, emptied by whatever comes next."""
+
+
+def _just_asked() -> bool:
+    answers = _asked.get([])
+    found = bool(answers)
+    answers.clear()
+    return found
 
 
 class Host:
@@ -60,6 +73,7 @@ class Host:
 
     async def gate(self) -> None:
         """Every touch of something outside passes here."""
+        _just_asked()
         while not self.dead and self.frozen:
             await self._moves.wait()
         self.check()
@@ -94,7 +108,10 @@ class _HostReader:
 
     async def one(self, query: Query, **values: object) -> Row | None:
         await self._host.gate()
-        return await self._reader.one(query, **values)
+        found = await self._reader.one(query, **values)
+        if query is statements.OWNED and found:
+            _asked.set([True])
+        return found
 
 
 class HostDatabase:
@@ -141,14 +158,15 @@ class _Port:
             return method
 
         async def reach(*arguments: Any) -> Any:
+            asked = _just_asked()
             await self._host.gate()
             lie = await self._interfere(self._host.name, name, arguments)
             if lie is not NOTHING:
                 return lie
             await self._host.gate()
-            self._seen(self._host.name, name, arguments, done=False)
+            self._seen(self._host.name, name, arguments, done=False, asked=asked)
             result = await method(*arguments)
-            self._seen(self._host.name, name, arguments, done=True)
+            self._seen(self._host.name, name, arguments, done=True, asked=asked)
             await self._host.gate()
             return result
 

@@ -21,5 +21,5 @@ _PRECHECK, _REVERT, _DISCARD = 120, 180, 80
 
 def longest(it: DeploymentRow) -> float:
     """The sum of all deadlines of a claimed deployment: every step one after the other, and undone."""
-    steps = sum(_SECONDS[name] for service in it.services().values() for name in service["steps"])
-    return _PRECHECK + steps + len(it.services()) * (_REVERT + 2 * _DISCARD)
+    steps = sum(_SECONDS[name] for service in it.planned.values() for name in service["steps"])
+    return _PRECHECK + steps + len(it.planned) * (_REVERT + 2 * _DISCARD)

@@ -16,10 +16,10 @@ _ENDED = frozenset(str(p) for p in TERMINAL)
 _TAKES_DOWN = ("stop", "remove", "recreate")
 _SWAPS = ("replace", "rebuild", "restart")
 _EFFECTS = {
-    "prepare": ("prepare", "ready", "revert"),
+    "prepare": ("prepare", "ready", "switch", "verify", "revert"),
     "run": ("execute",),
-    "stop": ("stop", "discard"),
-    "switch": ("switch", "withdraw", "revert"),
+    "stop": ("stop", "discard", "execute"),
+    "switch": ("switch", "verify", "withdraw", "revert"),
     "destroy": ("destroy",),
     "build": ("build",),
 }
@@ -67,6 +67,8 @@ class Monitor:
         self._outage_at: dict[str, float] = {}
         self.world_fault = -1.0
         """When something last happened to what runs, that nobody asked for."""
+        self._unrepaired: set[str] = set()
+        """Deployments that were claimed when what ended by itself had not been started again."""
         self.ended: set[str] = set()
         self._drained: set[str] = set()
         self.owners: dict[str, str] = {}
@@ -86,8 +88,7 @@ class Monitor:
     def committed(self) -> None:
         """Compare what is stored now with what was stored at the last commit."""
         before = self._known
-        was_open = [d.id for d in before.deployments.values() if not d.ended]
-        now = records.read(self._store.look, was_open, self._newest)
+        now = records.read(self._store.look, before, self._newest)
         self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
         for it in now.deployments.values():
             self._deployment(before.deployments.get(it.id), it, now)
@@ -112,6 +113,8 @@ class Monitor:
         if it.owner and it.id not in self.claimed_at:
             self.claimed_at[it.id] = self._now()
             self._outage_at[it.id] = self.outage
+            if self.world_fault >= 0 and not self._repaired:
+                self._unrepaired.add(it.id)
             earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
             waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
             require(
@@ -128,7 +131,7 @@ class Monitor:
 
     def _retired(self, it: DeploymentRow, now: Records) -> None:
         """The old revisions of what was rolled have ended, unless ending them failed."""
-        for service, planned in it.services().items():
+        for service, planned in it.planned.items():
             stop = now.steps.get((it.id, service, "stop"))
             if "stop" in planned["steps"] and not (stop and stop.outcome == "failed"):
                 left = left_of(self._world, str(planned["replaces"]))
@@ -192,17 +195,18 @@ class Monitor:
             )
             legal = phase in _AFTER[before["phase"]]
             self._trace.require(legal, "legal progress", f"{target['name']} {before['phase']} -> {phase}")
-        if phase not in _ENDED or it.number is None or service not in it.services():
+        if phase not in _ENDED or it.number is None or service not in it.planned:
             return
-        planned = it.services()[service]
+        planned = it.planned[service]
         if phase == "done":
             self._done(it, target, planned)
         else:
             self._undone(now, it, target, planned)
 
     def _calm(self, it: DeploymentRow) -> bool:
-        """Nothing happened to the world by itself since the deployment began."""
-        return self.world_fault < self.claimed_at.get(it.id, 0.0)
+        """Nothing happened to the world by itself since the deployment began, and nothing was left of
+        what had happened before."""
+        return self.world_fault < self.claimed_at.get(it.id, 0.0) and it.id not in self._unrepaired
 
     def _done(self, it: DeploymentRow, target: dict[str, Any], planned: dict[str, Any]) -> None:
         service, name = target["service_id"], target["name"]
@@ -253,8 +257,11 @@ class Monitor:
 
     # -- after every effect
 
-    def effect(self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
-        """A server begins to change the world, or has changed it."""
+    def effect(
+        self, who: str, name: str, arguments: tuple[Any, ...], *, done: bool, late: bool = False
+    ) -> None:
+        """A server begins to change the world, or has changed it. `late`: it asked whether it is still the
+        owner, and froze before it did that one thing, which nothing can forbid it."""
         if name == "drain" and done:
             self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or {_NOTHING_SEEN}
         steps = _EFFECTS.get(name)
@@ -269,8 +276,11 @@ class Monitor:
                 guarantee = (
                     "an old fence never changes the world" if self.stale(who) else "G14 written down first"
                 )
-                self._trace.require(written, guarantee, f"{who}: {name} of {shown} is no step that has begun")
-                if name == "stop":
+                details = f"{who}: {name} of {shown} is no step that has begun"
+                self._trace.require(written or late, guarantee, details)
+                if late and not written:
+                    self.disturb_world()
+                elif name == "stop":
                     self._detached(str(arguments[0]), service, shown)
         else:
             self._last_good(service, f"{who} {name}")
@@ -282,7 +292,7 @@ class Monitor:
             routed != key or not endpoints, "G8 detach, drain, stop", f"{shown} is still routed"
         )
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
                 drain = self._known.steps.get((it.id, service, "drain"))
                 failed = drain is not None and drain.outcome == "failed"
@@ -295,7 +305,7 @@ class Monitor:
         if not before or after or (self.world_fault >= 0 and self._now() - self.world_fault < 1):
             return
         for it in self._known.deployments.values():
-            planned = it.services().get(service)
+            planned = it.planned.get(service)
             expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
             if expected and not it.ended and it.owner:
                 return
@@ -332,6 +342,12 @@ class Monitor:
         applied = records.applied(self._store.look)
         should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
         return {key for key, r in self._world.running.items() if not r.stopped}, should
+
+    @property
+    def _repaired(self) -> bool:
+        """All that should run does."""
+        runs, should = self._runs_and_should()
+        return should <= runs
 
     @property
     def tidy(self) -> bool:

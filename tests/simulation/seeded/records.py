@@ -20,12 +20,9 @@ class DeploymentRow:
     owner: str | None
     fence: int
     reason: str
-    plan: dict[str, Any]
+    planned: dict[str, dict[str, Any]]
+    """The planned services by id; none before it is claimed."""
     verb: str
-
-    def services(self) -> dict[str, dict[str, Any]]:
-        """The planned services by id."""
-        return {s["service_id"]: s for stage in self.plan.get("stages", ()) for s in stage["services"]}
 
 
 @dataclass
@@ -42,38 +39,72 @@ class Records:
     deployments: dict[str, DeploymentRow] = field(default_factory=dict)
     targets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     steps: dict[tuple[str, str, str], StepRow] = field(default_factory=dict)
+    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The documents of targets as stored: one that did not change is not opened again."""
 
 
-_DEPLOYMENTS = "SELECT rowid, * FROM deployment WHERE ended = 0 OR rowid > ? OR id IN ({}) ORDER BY rowid"
+_DEPLOYMENTS = (
+    "SELECT rowid, id, environment_id, number, phase, ended, owner, fence, request FROM deployment"
+    " WHERE ended = 0 OR rowid > ? OR id IN ({}) ORDER BY rowid"
+)
+_REASON = "SELECT reason FROM deployment WHERE id = ?"  # behind large columns: read when it is there
+_PLAN = "SELECT plan FROM deployment WHERE id = ?"
 _TARGETS = "SELECT deployment_id, service_id, document FROM target WHERE deployment_id IN ({})"
-_STEPS = "SELECT * FROM step WHERE deployment_id IN ({})"
+_STEPS = (
+    "SELECT deployment_id, service_id, name, attempt, outcome, fence FROM step WHERE deployment_id IN ({})"
+)
 
 
-def read(look: sqlite3.Connection, open_before: list[str], newest: int) -> Records:
+def read(look: sqlite3.Connection, before: Records, newest: int) -> Records:
     """The deployments that are open, were so at the last look, or are newer than the newest place known
     (one may be accepted and canceled in one commit), with all that belongs to them."""
+    look.execute("BEGIN")
+    try:
+        return _read(look, before, newest)
+    finally:
+        look.execute("COMMIT")
+
+
+def _read(look: sqlite3.Connection, before: Records, newest: int) -> Records:
     found = Records()
-    for row in look.execute(_DEPLOYMENTS.format(_marks(open_before)), (newest, *open_before)):
-        found.deployments[row["id"]] = DeploymentRow(
-            id=row["id"],
-            place=row["rowid"],
-            environment=row["environment_id"],
-            number=row["number"],
-            phase=row["phase"],
-            ended=bool(row["ended"]),
-            owner=row["owner"],
-            fence=row["fence"],
-            reason=row["reason"],
-            plan=msgspec.json.decode(row["plan"]) if row["plan"] else {},
-            verb=msgspec.json.decode(row["request"])["verb"],
-        )
+    were_open = [it.id for it in before.deployments.values() if not it.ended]
+    for row in look.execute(_DEPLOYMENTS.format(_marks(were_open)), (newest, *were_open)):
+        found.deployments[row["id"]] = _deployment(look, row, before.deployments.get(row["id"]))
     ids = list(found.deployments)
-    for row in look.execute(_TARGETS.format(_marks(ids)), ids):
-        found.targets[row["deployment_id"], row["service_id"]] = msgspec.json.decode(row["document"])
-    for row in look.execute(_STEPS.format(_marks(ids)), ids):
-        key = row["deployment_id"], row["service_id"], row["name"]
-        found.steps[key] = StepRow(row["attempt"], row["outcome"], row["fence"])
+    for deployment, service, document in look.execute(_TARGETS.format(_marks(ids)), ids):
+        key = deployment, service
+        same = before.texts.get(key) == document
+        found.targets[key] = before.targets[key] if same else msgspec.json.decode(document)
+        found.texts[key] = document
+    for deployment, service, name, *rest in look.execute(_STEPS.format(_marks(ids)), ids):
+        found.steps[deployment, service, name] = StepRow(*rest)
     return found
+
+
+def _deployment(look: sqlite3.Connection, row: sqlite3.Row, before: DeploymentRow | None) -> DeploymentRow:
+    """A plan is written once, by the claim."""
+    if before is not None and before.number == row["number"]:
+        planned = before.planned
+    else:
+        planned = _planned(look.execute(_PLAN, (row["id"],)).fetchone()["plan"])
+    return DeploymentRow(
+        id=row["id"],
+        place=row["rowid"],
+        environment=row["environment_id"],
+        number=row["number"],
+        phase=row["phase"],
+        ended=bool(row["ended"]),
+        owner=row["owner"],
+        fence=row["fence"],
+        reason=look.execute(_REASON, (row["id"],)).fetchone()["reason"] if row["ended"] else "",
+        planned=planned,
+        verb=before.verb if before else msgspec.json.decode(row["request"])["verb"],
+    )
+
+
+def _planned(plan: str | None) -> dict[str, dict[str, Any]]:
+    stages = msgspec.json.decode(plan)["stages"] if plan else ()
+    return {s["service_id"]: s for stage in stages for s in stage["services"]}
 
 
 def _marks(ids: list[str]) -> str:

@@ -25,6 +25,7 @@ from refloat.store.sealing import Sealer
 from tests.simulation.seeded import store as stores
 from tests.simulation.seeded.api import Client
 from tests.simulation.seeded.clients import Caller, Reader
+from tests.simulation.seeded.doors import doors
 from tests.simulation.seeded.faults import Faults
 from tests.simulation.seeded.host import Host, HostClock, HostCrash, HostDatabase, Server, reached_by
 from tests.simulation.seeded.loop import Stuck, VirtualClock, VirtualLoop
@@ -122,7 +123,8 @@ class _Run:
             platforms=dict.fromkeys(ClusterKind, self._platform),
             wake=lambda: self._faults.wake(self._wake),
         )
-        self._scenario = Scenario(seed, self._context, trace)
+        self._doors = doors(stream(seed, "doors"), self._context)
+        self._scenario = Scenario(seed, self._doors[0], trace)
         self._reader = Reader(self._monitor, trace, lambda: self._faults.over)
         self._monitor.stale = lambda who: self._hosts[who].stale
 
@@ -159,6 +161,7 @@ class _Run:
         ]
         try:
             await asyncio.gather(*self._callers())
+            await self._clock.sleep(self._faults.sometime())
             await self._calm_down()
             await self._all_ended()
             for environment in self._scenario.environments:
@@ -200,6 +203,7 @@ class _Run:
         )
         worker.host = host
         self._server = worker
+        self._doors[0].restart()
         self._monitor.owners[host.name] = host.name
         keeper = Reconciler(
             database, self._sealer, clock, dict.fromkeys(ClusterKind, self._seen_by(host, " keeper"))
@@ -217,14 +221,15 @@ class _Run:
         await asyncio.gather(*tasks, died, return_exceptions=True)
 
     def _seen_by(self, host: Host, suffix: str) -> Platform:
-        def seen(who: str, name: str, arguments: tuple[Any, ...], *, done: bool) -> None:
-            self._monitor.effect(who + suffix, name, arguments, done=done)
+        def seen(who: str, name: str, arguments: tuple[Any, ...], *, done: bool, asked: bool) -> None:
+            late = asked and host.stale
+            self._monitor.effect(who + suffix, name, arguments, done=done, late=late)
 
         return reached_by(self._platform, host, self._faults.interfere, seen)
 
     async def _until_given_up(self, host: Host) -> None:
         """Until it died, or froze for so long that it is taken for dead."""
-        await self._clock.sleep(self._faults.moment(20.0))
+        await self._clock.sleep(self._faults.sometime())
         while not (host.dead or self._faults.over) and (self._server is None or self._server.idle):
             await self._clock.sleep(0.05)  # a server that does nothing is not worth freezing
         if host.dead or self._faults.over:
@@ -237,7 +242,7 @@ class _Run:
 
     async def _thaw(self, host: Host) -> None:
         """It goes on where it was, until it notices that its time is over."""
-        await self._clock.sleep(self._faults.moment(40.0))
+        await self._clock.sleep(self._faults.sometime())
         host.thaw()
         await self._clock.sleep(self._faults.pick(0.01, 0.9))
         host.die()
@@ -246,14 +251,14 @@ class _Run:
 
     def _disturbances(self) -> Iterator[Any]:
         for _ in range(self._faults.crashes):
-            yield self._at(self._faults.moment(60), self._die)
+            yield self._at(self._faults.sometime(), self._die)
         for _ in range(self._faults.power_cuts):
-            yield self._at(self._faults.moment(60), self._power_cut)
+            yield self._at(self._faults.sometime(), self._power_cut)
         for _ in range(self._faults.deaths):
-            yield self._at(self._faults.moment(60), self._instance_ends)
+            yield self._at(self._faults.sometime(), self._instance_ends)
         for _ in range(self._faults.jumps):
             seconds = self._faults.pick(-3600.0, -5.0, 5.0, 3600.0)
-            yield self._at(self._faults.moment(60), partial(self._jump, seconds))
+            yield self._at(self._faults.sometime(), partial(self._jump, seconds))
 
     async def _at(self, when: float, what: Any) -> None:
         await self._clock.sleep(when)
@@ -299,7 +304,7 @@ class _Run:
         for number in range(draw.randint(1, 3)):
             caller = Caller(
                 f"client-{number}",
-                Client(self._context, draw.choice(self._scenario.tokens)),
+                Client(draw.choice(self._doors), draw.choice(self._scenario.tokens)),
                 stream(self._seed, f"client {number}"),
                 self._scenario.environments,
                 self._reader,
@@ -325,7 +330,7 @@ class _Run:
             for environment in self._scenario.environments:
                 await self._reader.statuses(self._scenario.admin, environment)
             await self._clock.sleep(pause)
-            pause = min(pause * 1.4, 60)
+            pause = min(pause * 2, 60)
 
     async def _heal(self, environment: Environment) -> None:
         """A redeploy of well-behaved services succeeds, and then there is nothing left to do."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refloat.control.context import Context
 from tests.simulation.seeded.api import Client
+from tests.simulation.seeded.doors import Door
 from tests.simulation.seeded.limits import JOB_REPEATS, JOB_SECONDS
 from tests.simulation.seeded.trace import Trace, stream
 
@@ -55,11 +55,10 @@ def script(draw: random.Random, calm: bool) -> str:
 class Scenario:
     """Makes the environments of a seed through the API."""
 
-    def __init__(self, seed: int, context: Context, trace: Trace) -> None:
+    def __init__(self, seed: int, door: Door, trace: Trace) -> None:
         self._draw = stream(seed, "scenario")
         self._trace = trace
-        self.context = context
-        self.admin = Client(context, "rf_admin")
+        self.admin = Client(door, "rf_admin")
         self.calm = self._draw.random() < 0.3
         self.environments: list[Environment] = []
         self.tokens: list[str] = ["rf_admin"]

@@ -68,8 +68,9 @@ class RunStore:
         shutil.copyfile(_migrated(), self._path)
         self.told: Callable[[], None] = lambda: None
         self._faults = faults
-        self.database = SqliteDatabase(self._path, self._commit)
-        self.look = sqlite3.connect(self._path, isolation_level=None)
+        place = f"file:{self._path}?vfs=unix-excl"  # locks in memory: all connections are of this process
+        self.database = SqliteDatabase(place, self._commit)
+        self.look = sqlite3.connect(place, uri=True, isolation_level=None)
         self.look.row_factory = sqlite3.Row
 
     async def _commit(self, execute: Callable[[str], object], statement: str) -> None:

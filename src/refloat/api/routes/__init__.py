@@ -5,6 +5,8 @@ from refloat.api.routes.custom_domains import ROUTES as CUSTOM_DOMAINS
 from refloat.api.routes.databases import ROUTES as DATABASES
 from refloat.api.routes.deployments import ROUTES as DEPLOYMENTS
 from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
+from refloat.api.routes.garbage import ROUTES as GARBAGE
+from refloat.api.routes.insight import ROUTES as INSIGHT
 from refloat.api.routes.organizations import ROUTES as ORGANIZATIONS
 from refloat.api.routes.queue import ROUTES as QUEUE
 from refloat.api.routes.refloat import ROUTES as REFLOAT
@@ -28,4 +30,6 @@ ROUTES = (
     *QUEUE,
     *SERVICE_ACTIONS,
     *REFLOAT,
+    *INSIGHT,
+    *GARBAGE,
 )

@@ -22,7 +22,9 @@ async def _waiting(call: Call, environment_id: str) -> list[Deployment]:
     return [deployment for deployment in found if deployment.owner is None]
 
 
-async def _deployment(call: Call, deployment_id: str, operation: Operation = Operation.VIEW) -> Deployment:
+async def reach_deployment(
+    call: Call, deployment_id: str, operation: Operation = Operation.VIEW
+) -> Deployment:
     """A deployment by its request id; unknown and foreign get the same answer."""
     found = await store.find_deployment(call.read, check_id(deployment_id, "deployment"))
     if found is None:
@@ -63,7 +65,7 @@ async def deployment_status(
 ) -> Body:
     """The state of one request; its id is in the body of the 202."""
     call = Call(request)
-    found = await _deployment(call, deployment_id)
+    found = await reach_deployment(call, deployment_id)
     state = deployment_state(found, await store.targets(call.read, found.id))
     return {"deployment_request_id": found.id, "environment_id": found.environment_id, "status": state}
 
@@ -72,7 +74,7 @@ async def deployment_status(
 async def cancel_request(request: Http, deployment_id: Id) -> Response[bytes]:
     call = Call(request)
     await call.no_body()
-    await control.cancel_one(call.context, await _deployment(call, deployment_id, Operation.DEPLOY))
+    await control.cancel_one(call.context, await reach_deployment(call, deployment_id, Operation.DEPLOY))
     return Response(b"", status_code=202)
 
 

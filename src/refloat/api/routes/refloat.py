@@ -14,6 +14,7 @@ from refloat.api.call import Body, Call, Http, Id
 from refloat.api.routes.deployments import status_of
 from refloat.api.statuses import timestamp
 from refloat.control import deployments as control
+from refloat.control import organizations
 from refloat.control.access import Operation
 from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Event, Verb
@@ -75,6 +76,34 @@ async def rollback(
         call.context, call.principal, environment, Verb.ROLLBACK, plan_hash=plan, back_to=back_to
     )
     return await status_of(call, environment)
+
+
+class EnvironmentSettings(msgspec.Struct, kw_only=True):
+    """What an environment has beyond the published interface."""
+
+    rollback_on_failure: bool | None = None
+
+
+@get("/refloat/environment/{environment_id:str}")
+async def read_settings(request: Http, environment_id: Id) -> Body:
+    """What an environment has beyond the published interface."""
+    return _settings(await Call(request).reach(Environment, environment_id))
+
+
+@put("/refloat/environment/{environment_id:str}")
+async def edit_settings(request: Http, environment_id: Id, data: JSONBody[EnvironmentSettings]) -> Body:
+    """`rollback_on_failure`: whether what a failed deployment had replaced already goes back by itself."""
+    call = Call(request)
+    environment = await call.reach(Environment, environment_id, Operation.MANAGE)
+    if data.rollback_on_failure is not None:
+        environment = await organizations.change(
+            call.context, environment, rollback_on_failure=data.rollback_on_failure
+        )
+    return _settings(environment)
+
+
+def _settings(environment: Environment) -> Body:
+    return {"id": environment.id, "rollback_on_failure": environment.rollback_on_failure}
 
 
 @get("/refloat/environment/{environment_id:str}/journal")
@@ -219,4 +248,14 @@ async def list_runs(request: Http, service_id: Id) -> Body:
     }
 
 
-ROUTES = (read_plan, rollback, read_journal, list_replicas, list_runs, simulate, stream)
+ROUTES = (
+    read_settings,
+    edit_settings,
+    read_plan,
+    rollback,
+    read_journal,
+    list_replicas,
+    list_runs,
+    simulate,
+    stream,
+)

@@ -24,6 +24,7 @@ from refloat.domain.revision import (
     LogLine,
     LogSink,
     Ran,
+    Remembered,
     Revision,
 )
 from refloat.domain.services import Probe
@@ -34,7 +35,6 @@ from refloat.engines.local.listening import leads_to, listened
 from refloat.engines.local.ports import Ports
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import LIVE, Restart, Spec, State, Status, Supervisor
-from refloat.supervisor.cancellation import to_the_end
 from refloat.supervisor.logs import Follower
 
 HOST = "127.0.0.1"
@@ -76,13 +76,7 @@ class LocalEngine:
         self._limiting = limiting
         self._ports = ports or Ports()
         self._choosing = asyncio.Lock()
-        self._in_charge = True
         self._databases = Databases(node_dir, supervisor, accounts, self._homes, self._ports)
-
-    def in_charge(self, here: bool) -> None:
-        """While this server is not, a command outlives the call that waits for it: the next server joins it
-        by its key, or has done so already."""
-        self._in_charge = here
 
     def capabilities(self) -> Capabilities:
         notes = ["gRPC probes ask only whether the port accepts connections", "files lie below $HOME"]
@@ -123,7 +117,7 @@ class LocalEngine:
     async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
         """A repeat after the result is known only returns it; joining tells the log from its beginning.
 
-        A run that was cancelled, or lost with the machine, is no result: it is run again.
+        A run that was stopped, or lost with the machine, is no result: it is run again.
         """
         self._homes.guard(revision)
         id = f"run.{key}"
@@ -136,13 +130,8 @@ class LocalEngine:
         self._homes.furnish(revision)
         told = {**revision.environment, OUTPUT_FILE: str(output)}
         revision = msgspec.structs.replace(revision, environment=told)
-        try:
-            await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
-            return Ran(exit_code=await self._follow(id, log), output=read_output(output))
-        except BaseException:
-            if self._in_charge:
-                await to_the_end(self._supervisor.stop(id, revision.grace_seconds))
-            raise
+        await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
+        return Ran(exit_code=await self._follow(id, log), output=read_output(output))
 
     async def forget_run(self, key: str) -> None:
         id = f"run.{key}"
@@ -176,6 +165,20 @@ class LocalEngine:
         await asyncio.gather(*(self._supervisor.stop(state.id, grace_seconds) for state in wanted))
         for service_id in {state.labels["service"] for state in states}:
             await self._prune(service_id)
+
+    async def remember(self, service_id: str, document: str) -> None:
+        await asyncio.to_thread(self._homes.remember, service_id, document)
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        documents = await asyncio.to_thread(self._homes.remembered)
+        last: dict[str, int] = {}
+        for state in (*await self._supervisor.states("app."), *await self._supervisor.states("run.")):
+            service_id, number = state.labels.get("service", ""), _age(state.labels.get("revision", ""))[0]
+            last[service_id] = max(last.get(service_id, 0), number)
+        return tuple(
+            Remembered(service_id=service_id, document=document, last_number=last.get(service_id, 0))
+            for service_id, document in documents.items()
+        )
 
     async def destroy(self, service_id: str) -> None:
         states = await self._of(service=service_id)

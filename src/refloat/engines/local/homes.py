@@ -4,6 +4,7 @@
         home/  tmp/                   the service's own, 0750; the same for all its revisions
         releases/                     the builder's
         fences.json                   which deployment may still act
+        inventory.json                what it is, for the day the database is lost; 0600
 
 The service owns its home and may put links anywhere in it, so nothing below it is opened by path:
 every step down is taken from an open folder and follows no link.
@@ -11,7 +12,6 @@ every step down is taken from an open folder and follows no link.
 
 import contextlib
 import os
-import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +21,9 @@ from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
+from refloat.supervisor.removal import remove
 
+_INVENTORY = "inventory.json"
 _REMEMBERED = 20
 _LARGEST_OUTPUT = 1024 * 1024
 
@@ -69,12 +71,28 @@ class Homes:
         for mount, content in revision.files.items():
             self._put(revision, mount, content, uid)
 
+    def remember(self, service_id: str, document: str) -> None:
+        """Keep a document with the service; the same one again costs a look."""
+        make_passable(self.folder(service_id), self._node)
+        path, content = self.folder(service_id) / _INVENTORY, document.encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_private(path, content, durable=True)
+
+    def remembered(self) -> dict[str, str]:
+        """By service, every document that is kept and can be read."""
+        found = sorted((self._node / "services").glob(f"*/{_INVENTORY}"))
+        return {path.parent.name: path.read_text(errors="replace") for path in found if path.is_file()}
+
     def remove(self, service_id: str) -> None:
         """Delete everything of the service. Raises StepFailed when something could not be deleted."""
         folder = self.folder(service_id)
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            raise StepFailed(f"{folder} could not be deleted completely", hint="see who owns what is left")
+        try:
+            remove(folder)
+        except OSError as error:
+            raise StepFailed(
+                f"{folder} could not be deleted completely: {error.strerror}",
+                hint="see who owns what is left",
+            ) from None
 
     def _require_way(self, path: Path, uid: int | None) -> None:
         if uid is not None and (closed := obstacle(path, uid)):

@@ -1,0 +1,122 @@
+"""What is kept beside every deployed service, so that it can be adopted when the database is lost.
+
+A copy of the documents that the database has, written after each deployment: values are sealed in it as
+they are there. Nothing reads it while there is a database.
+"""
+
+import msgspec
+import structlog
+
+from refloat.clock import Clock
+from refloat.domain.deployment import Deployment
+from refloat.domain.errors import RefloatError
+from refloat.domain.resources import (
+    Cluster,
+    CustomDomain,
+    Environment,
+    Organization,
+    Project,
+    Stage,
+    Variable,
+)
+from refloat.domain.services import AnyService
+from refloat.execution.applied import Applied, of_environment
+from refloat.execution.deadline import Overdue, within
+from refloat.execution.places import Platforms, platform_of
+from refloat.store import deployments as store
+from refloat.store import resources
+from refloat.store.database import Database, Reader
+
+FORMAT = 1
+_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """One service that was deployed, with everything above it and all that its environment shares.
+
+    `number` is that of the environment's last deployment.
+    """
+
+    format: int = FORMAT
+    organization: Organization
+    project: Project
+    cluster: Cluster
+    environment: Environment
+    stages: tuple[Stage, ...]
+    service: AnyService
+    variables: tuple[Variable, ...] = ()
+    domains: tuple[CustomDomain, ...] = ()
+    applied: Applied
+    number: int
+
+
+async def read_inventory(read: Reader, environment_id: str) -> tuple[Inventory, ...]:
+    """Of every service of the environment that is applied; `read` sees one instant."""
+    environment = await resources.find(read, Environment, environment_id)
+    applied = await of_environment(read, environment_id)
+    latest = await store.latest_claimed(read, environment_id)
+    if environment is None or latest is None or not applied:
+        return ()
+    project = await resources.get(read, Project, environment.parent)
+    organization = await resources.get(read, Organization, project.parent)
+    cluster = await resources.get(read, Cluster, environment.cluster_id)
+    stages = await resources.children(read, Stage, environment_id)
+    shared = [v for parent in (project.id, environment_id) for v in await _variables(read, parent)]
+    return tuple(
+        [
+            Inventory(
+                organization=organization,
+                project=project,
+                cluster=cluster,
+                environment=environment,
+                stages=stages,
+                service=service,
+                variables=(*shared, *await _variables(read, service.id)),
+                domains=await resources.children(read, CustomDomain, service.id),
+                applied=applied[service.id],
+                number=latest.number or 0,
+            )
+            for service in await resources.services(read, environment_id)
+            if service.id in applied
+        ]
+    )
+
+
+async def _variables(read: Reader, parent: str) -> tuple[Variable, ...]:
+    return await resources.children(read, Variable, parent)
+
+
+async def keep_inventory_after(
+    database: Database, clock: Clock, platforms: Platforms, deployment: Deployment
+) -> None:
+    """As `keep_inventory`, once a deployment has ended that changed something."""
+    try:
+        changed = await _changed_something(database.read, deployment)
+    except RefloatError:  # the database is away: the next server sees to it
+        return
+    if changed:
+        await keep_inventory(database, clock, platforms, deployment.environment_id)
+
+
+async def _changed_something(read: Reader, deployment: Deployment) -> bool:
+    current = await store.find_deployment(read, deployment.id)
+    if current is None or not current.ended:
+        return False
+    return any(target.change != "skip" for target in await store.targets(read, deployment.id))
+
+
+async def keep_inventory(database: Database, clock: Clock, platforms: Platforms, environment_id: str) -> None:
+    """Have the engine remember the environment as it is; one that cannot is told and asked again later."""
+    try:
+        async with database.snapshot() as read:
+            found = await read_inventory(read, environment_id)
+            if not found:
+                return
+            platform = await platform_of(read, platforms, found[0].environment)
+        for inventory in found:
+            document = msgspec.json.encode(inventory, order="deterministic").decode()
+            await within(clock, platform.engine.remember(inventory.service.id, document), _SECONDS)
+    except (RefloatError, Overdue, OSError) as error:
+        log.warning("the inventory was not kept", environment=environment_id, reason=str(error))

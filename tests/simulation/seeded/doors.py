@@ -1,0 +1,51 @@
+"""The processes that answer requests: each has ids and a wall clock of its own, and begins anew at times."""
+
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from refloat.clock import Clock
+from refloat.control.context import Context
+from refloat.domain.ids import IdSequence
+
+_SECOND = 0.4
+_APART = (0.0, 0.3, -0.3, 5.0, -5.0, 3600.0)
+"""Seconds by which the clocks of two machines differ."""
+
+
+class Apart:
+    """The clock of another machine, which is ahead or behind."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._ahead = timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return self._clock.now() + self._ahead
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+
+class Door:
+    """One process that accepts and shows. `place` tells it from the others of a run."""
+
+    def __init__(self, place: int, context: Context) -> None:
+        self.place = place
+        self.context = context
+
+    def restart(self) -> None:
+        """A new process: nothing is left of the order of its ids."""
+        self.context = replace(self.context, ids=IdSequence())
+
+
+def doors(draw: random.Random, context: Context) -> tuple[Door, ...]:
+    """One, or two whose clocks are apart."""
+    first = Door(0, context)
+    if draw.random() >= _SECOND:
+        return (first,)
+    clock = Apart(context.clock, draw.choice(_APART))
+    return first, Door(1, replace(context, clock=clock, ids=IdSequence()))
