@@ -116,7 +116,7 @@ def wrong_successor(patch: pytest.MonkeyPatch) -> None:
 
 
 def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
-    """A replaced owner carries on as if its write had been accepted."""
+    """A replaced owner carries on as if its writes had been accepted, and asks nobody."""
     begin, end = Journal._begin, Journal._end
 
     async def deaf_begin(self: Journal, service_id: str, name: Any, phase: Any, despite_cancel: bool) -> None:
@@ -131,6 +131,9 @@ def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
         except Fenced:
             return
 
+    async def sure(self: Journal) -> None: ...
+
+    patch.setattr(Journal, "assert_ours", sure)
     patch.setattr(Journal, "_begin", deaf_begin)
     patch.setattr(Journal, "_end", deaf_end)
 

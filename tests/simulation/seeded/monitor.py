@@ -67,6 +67,8 @@ class Monitor:
         self._outage_at: dict[str, float] = {}
         self.world_fault = -1.0
         """When something last happened to what runs, that nobody asked for."""
+        self.late: set[str] = set()
+        """Services to which a replaced owner did one thing more."""
         self._unrepaired: set[str] = set()
         """Deployments that were claimed when what ended by itself had not been started again."""
         self.ended: set[str] = set()
@@ -279,6 +281,7 @@ class Monitor:
                 details = f"{who}: {name} of {shown} is no step that has begun"
                 self._trace.require(written or late, guarantee, details)
                 if late and not written:
+                    self.late.add(service)
                     self.disturb_world()
                 elif name == "stop":
                     self._detached(str(arguments[0]), service, shown)
@@ -345,9 +348,9 @@ class Monitor:
 
     @property
     def _repaired(self) -> bool:
-        """All that should run does."""
+        """All that should run does, and routes lead there."""
         runs, should = self._runs_and_should()
-        return should <= runs
+        return should <= runs and not self.misled()
 
     @property
     def tidy(self) -> bool:
@@ -357,18 +360,25 @@ class Monitor:
 
     def at_rest(self) -> None:
         """Nothing is under way: what runs is exactly what is recorded, and routes lead there."""
-        applied = records.applied(self._store.look)
         runs, should = self._runs_and_should()
         self._trace.require(
             runs == should, "what runs is what is recorded", f"{_short(runs)} {_short(should)}"
         )
-        for service, it in applied.items():
-            if it["routed"] and it.get("should_run", True):
-                routed = self._world.routes.get(service, ("", ()))[0]
-                right = routed == it["revision_key"] and answers(self._world, service)
-                self._trace.require(
-                    right, "G17 routes are what is recorded", names_service(self._world, service)
-                )
+        for service in self.misled():
+            self._trace.require(False, "G17 routes are what is recorded", names_service(self._world, service))
+
+    def misled(self) -> list[str]:
+        """Services whose route does not lead to what is recorded, or to what does not answer."""
+        return [
+            service
+            for service, it in records.applied(self._store.look).items()
+            if it["routed"]
+            and it.get("should_run", True)
+            and not (
+                self._world.routes.get(service, ("", ()))[0] == it["revision_key"]
+                and answers(self._world, service)
+            )
+        ]
 
 
 def _short(keys: set[str]) -> list[str]:

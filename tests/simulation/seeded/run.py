@@ -342,6 +342,7 @@ class _Run:
             await ask("PUT", f"/refloat/service/{service['id']}/simulation", {"script": BENIGN})
         if not services:
             return
+        await self._lead_back(environment, services)
         await ask("POST", f"/environment/{environment.id}/redeploy")
         await self._all_ended()
         found = await self._reader.statuses(self._scenario.admin, environment)
@@ -351,3 +352,11 @@ class _Run:
         changes = {s["name"]: s["change"] for stage in plan["stages"] for s in stage["services"]}
         left = {name: change for name, change in changes.items() if change not in ("skip", "run")}
         self._trace.require(not left, "an untouched environment has nothing to do", str(left))
+
+    async def _lead_back(self, environment: Environment, services: list[Any]) -> None:
+        """A route that a replaced owner switched last is led back by a new revision, as by a restart."""
+        misled = self._monitor.late.intersection(self._monitor.misled())
+        for service in (s for s in environment.services if s.id in misled & {s["id"] for s in services}):
+            path = f"/environment/{environment.id}/service/restart-service"
+            await self._scenario.ask("POST", path, {f"{service.kind}_ids": [service.id]})
+            await self._all_ended()
