@@ -23,7 +23,7 @@ from refloat.execution.applied import of_environment
 from refloat.execution.places import Elsewhere, addresses_of, platform_of
 from refloat.execution.rollback import rolled_back
 from refloat.execution.snapshot import compile_environment
-from refloat.execution.worker import observe, plan_for
+from refloat.execution.worker import check_uninterrupted, observe, plan_for
 from refloat.planning.plan import Plan
 from refloat.planning.wanted import commands_of
 from refloat.store import deployments as store
@@ -40,13 +40,15 @@ async def request(
     services: Sequence[str] | None = None,
     versions: Mapping[str, str] | None = None,
     plan_hash: str | None = None,
+    uninterrupted: bool = False,
     back_to: Deployment | None = None,
 ) -> Deployment | None:
     """Append a deployment to the environment's queue and wake the worker.
 
     `services` None means all the verb covers. `versions` pins commits, for good, at acceptance. With
-    `plan_hash` the plan of this instant must be that one, else Conflict. None when there was nothing
-    to deploy and the request is already fulfilled (deleting what never ran).
+    `plan_hash` the plan of this instant must be that one, and with `uninterrupted` it must interrupt no
+    service, else Conflict; both are looked at again when it begins. None when there was nothing to deploy
+    and the request is already fulfilled (deleting what never ran).
     Raises Invalid for what cannot be done.
     """
     demand = Request(
@@ -56,9 +58,10 @@ async def request(
         origin=principal.origin,
         services=tuple(services) if services is not None else None,
         plan_hash=plan_hash,
+        uninterrupted=uninterrupted,
         back_to=back_to.id if back_to else None,
     )
-    if plan_hash is not None:
+    if plan_hash is not None or uninterrupted:
         await _expect_plan(context, environment, demand)
     capabilities = await _capabilities(context, environment, verb)
     async with context.database.transaction() as tx:
@@ -163,7 +166,8 @@ async def find_for_rollback(context: Context, environment_id: str, name: str) ->
 
 async def _expect_plan(context: Context, environment: Environment, demand: Request) -> None:
     plan = await read_plan(context, environment, demand.verb, demand.services, demand.back_to)
-    if plan.hash != demand.plan_hash:
+    check_uninterrupted(demand, plan)
+    if demand.plan_hash not in (None, plan.hash):
         raise Conflict(
             f"the plan {demand.plan_hash} is not what would be done now ({plan.hash})",
             hint="read the plan again and decide anew",

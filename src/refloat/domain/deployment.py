@@ -73,6 +73,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = Origin.API
     services: tuple[str, ...] | None = None
     plan_hash: str | None = None
+    uninterrupted: bool = False
+    """Whether a plan that interrupts a service must not run."""
     back_to: str | None = None
     """With ROLLBACK: the deployment (by id) whose snapshot is wanted again. Services that are named and took
     no part in it come from the last one before it in which they were done."""

@@ -68,7 +68,7 @@ def _joins(last: Deployment, request: Request) -> bool:
     everything = before.services is None
     if last.owner is not None or everything != (request.services is None):
         return False
-    if any(r.plan_hash or r.back_to for r in (before, request)):
+    if any(r.plan_hash or r.uninterrupted or r.back_to for r in (before, request)):
         return False
     if everything and before.verb is Verb.DELETE:
         return False

@@ -208,8 +208,7 @@ class Worker:
             if back_to := deployment.request.back_to:
                 compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
             plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
-            if deployment.request.plan_hash not in (None, plan.hash):
-                raise Conflict("the plan changed while the request waited", hint="read the plan again")
+            _check_what_was_asked_for(deployment.request, plan)
             builds = room.builds_of(plan)
             used = (await self._used(tx)).get(head.cluster_id, Use())
             if not room.takes(used, head, builds):
@@ -314,6 +313,22 @@ class Worker:
             await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
         self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
+
+
+def _check_what_was_asked_for(request: Request, plan: Plan) -> None:
+    """Raises Conflict when the request waited, and what would be done now is not what it allows."""
+    if request.plan_hash not in (None, plan.hash):
+        raise Conflict("the plan changed while the request waited", hint="read the plan again")
+    check_uninterrupted(request, plan)
+
+
+def check_uninterrupted(request: Request, plan: Plan) -> None:
+    """Raises Conflict for a plan that interrupts, when that was not to be."""
+    if request.uninterrupted and plan.interruptions:
+        raise Conflict(
+            f"zero downtime was required, and the plan interrupts {'; '.join(plan.interruptions)}",
+            hint="read the plan, and ask again without requiring it",
+        )
 
 
 Running = frozenset[str]

@@ -112,6 +112,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(service for stage in self.stages for service in stage.services)
 
     @property
+    def interruptions(self) -> tuple[str, ...]:
+        """Which services it interrupts, each with the reason."""
+        return tuple(f"{s.name}: {s.interruption.reason}" for s in self.services if s.interruption)
+
+    @property
     def hash(self) -> str:
         """The same for the same intentions; expectations and the word deploy or redeploy do not count."""
         stages = tuple(

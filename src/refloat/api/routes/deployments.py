@@ -30,27 +30,37 @@ async def status_of(call: Call, environment: Environment) -> Body:
     return (await statuses.view(call.context, environment)).environment()
 
 
-async def _act(request: Http, environment_id: str, verb: Verb, plan: str | None = None) -> Body:
+async def _act(
+    request: Http, environment_id: str, verb: Verb, plan: str | None = None, uninterrupted: bool = False
+) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id, Operation.DEPLOY)
     await call.no_body()
-    await control.request(call.context, call.principal, environment, verb, plan_hash=plan)
+    await control.request(
+        call.context, call.principal, environment, verb, plan_hash=plan, uninterrupted=uninterrupted
+    )
     return await status_of(call, environment)
 
 
 PlanHash = Annotated[str | None, QueryParameter(name="plan")]
+Uninterrupted = Annotated[bool, QueryParameter(name="require_zero_downtime")]
 
 
 @post("/environment/{environment_id:str}/redeploy", status_code=202)
-async def redeploy(request: Http, environment_id: Id, plan: PlanHash = None) -> Body:
-    """Roll the whole environment in stage order. With `?plan=<hash>` only if the plan is still that."""
-    return await _act(request, environment_id, Verb.REDEPLOY, plan)
+async def redeploy(
+    request: Http, environment_id: Id, plan: PlanHash = None, uninterrupted: Uninterrupted = False
+) -> Body:
+    """Roll the whole environment in stage order. With `?plan=<hash>` only if the plan is still that; with
+    `?require_zero_downtime=true` only if it interrupts no service."""
+    return await _act(request, environment_id, Verb.REDEPLOY, plan, uninterrupted)
 
 
 @post("/environment/{environment_id:str}/deploy", status_code=202)
-async def deploy(request: Http, environment_id: Id, plan: PlanHash = None) -> Body:
+async def deploy(
+    request: Http, environment_id: Id, plan: PlanHash = None, uninterrupted: Uninterrupted = False
+) -> Body:
     """The same as redeploy; the published success body is that of a service, so both are answered."""
-    return statuses.overlaid(await _act(request, environment_id, Verb.DEPLOY, plan))
+    return statuses.overlaid(await _act(request, environment_id, Verb.DEPLOY, plan, uninterrupted))
 
 
 @post("/environment/{environment_id:str}/stop", status_code=202)

@@ -21,10 +21,16 @@ services_argument = click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @environment_argument
 @watch_option
 @click.option("--plan", "plan_hash", metavar="HASH", help="Only if the plan is still the one with this hash.")
+@click.option("--require-zero-downtime", is_flag=True, help="Only if no service is interrupted.")
 @timeout_option
 @as_json_option
 def redeploy(
-    environment: str, watch: bool, plan_hash: str | None, timeout: float | None, as_json: bool
+    environment: str,
+    watch: bool,
+    plan_hash: str | None,
+    require_zero_downtime: bool,
+    timeout: float | None,
+    as_json: bool,
 ) -> int:
     """Roll the whole environment, stage by stage.
 
@@ -38,6 +44,8 @@ def redeploy(
     server = client()
     found = find_environment(server, environment)
     query = {"plan": plan_hash} if plan_hash else {}
+    if require_zero_downtime:
+        query["require_zero_downtime"] = "true"
     body = server.post(f"/environment/{found['id']}/redeploy", query=query)
     code = accepted(server, found, watch=watch, timeout=timeout, as_json=as_json, body=body)
     if not as_json and code == Exit.DONE:
