@@ -1,5 +1,9 @@
 """A server that stood still while another one took its deployment over changes nothing when it wakes."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refloat.domain.revision import Instance
 from refloat.execution import queue
 from refloat.store import deployments as store
 from tests.simulation.control_plane import ControlPlane
@@ -37,3 +41,29 @@ async def _taken_over_and_ended(plane: ControlPlane, environment: str) -> None:
         (deployment,) = await store.open_deployments(tx, environment)
         assert await store.take_over(tx, deployment, "another server")
         await queue.fail_all(tx, deployment, "by another server", plane.clock)
+
+
+async def test_an_owner_that_was_replaced_while_it_looked_starts_nothing(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "answer=ok")
+    replaced: list[str] = []
+
+    def slow(observe: Callable[..., Awaitable[tuple[Instance, ...]]]) -> Any:
+        async def look(environment_id: str | None = None) -> tuple[Instance, ...]:
+            if f"{service}.1" in plane.world.running and not replaced:
+                replaced.append(service)
+                await _taken_over_and_ended(plane, environment)
+                plane.world.running.clear()
+            return await observe(environment_id)
+
+        return look
+
+    for platform in plane.platforms.values():
+        platform.engine.observe = slow(platform.engine.observe)  # type: ignore[method-assign]
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+
+    async def gave_up() -> bool:
+        return bool(replaced) and plane.worker is not None and plane.worker.idle
+
+    await plane.eventually(gave_up)
+    assert not plane.world.running
