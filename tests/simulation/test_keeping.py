@@ -2,8 +2,15 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
+from typing import cast
 
+import pytest
+
+from refloat.domain.resources import ClusterKind
+from refloat.domain.revision import Instance
+from refloat.engines.base import Engine
 from refloat.execution.reconciler import Reconciler
 from tests.simulation.control_plane import ControlPlane
 
@@ -65,3 +72,25 @@ async def test_a_probe_that_fails_while_a_deployment_replaces_the_revision_start
         await plane.ended(environment)
         assert plane.world.running[f"{service}.1"] is old, "it was started again"
         assert plane.world.routes[service][0] == f"{service}.2"
+
+
+class Silent:
+    """An engine that never tells what runs."""
+
+    async def observe(self, environment_id: str | None = None) -> tuple[Instance, ...]:
+        await asyncio.sleep(3600)
+        return ()
+
+
+async def test_a_cluster_that_does_not_tell_what_runs_holds_up_no_other(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refloat.execution.reconciler.OBSERVE_SECONDS", 0.1)
+    environment = await plane.environment()
+    service = await plane.application(environment, "api")
+    await plane.roll(environment)
+    plane.world.running.clear()  # the machine went down
+    silent = dataclasses.replace(plane.platforms[ClusterKind.SIMULATED], engine=cast(Engine, Silent()))
+    platforms = {ClusterKind.SIMULATED: silent, ClusterKind.LOCAL: plane.platforms[ClusterKind.LOCAL]}
+    await asyncio.wait_for(Reconciler(plane.database, plane.sealer, plane.clock, platforms).look(), 20)
+    assert f"{service}.1" in plane.world.running

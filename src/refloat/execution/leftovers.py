@@ -15,6 +15,7 @@ from refloat.store.database import Database, Reader
 
 _GRACE_SECONDS = 60.0
 _LONGEST_SECONDS = 80.0
+_OBSERVE_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -28,7 +29,7 @@ async def end_leftovers(
     asked. A service that this database never deployed is left alone: the database is new, or was put back.
     """
     seen: dict[str, set[str]] = {}
-    for instance in await platform.engine.observe():
+    for instance in await within(clock, platform.engine.observe(), _OBSERVE_SECONDS):
         seen.setdefault(instance.environment_id, set()).add(instance.revision_key)
     for environment_id, keys in seen.items():
         if keys <= serving:

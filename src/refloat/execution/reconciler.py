@@ -18,6 +18,7 @@ from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
+from refloat.execution.deadline import Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
 from refloat.execution.places import Elsewhere, Platforms, platform_of
@@ -29,6 +30,8 @@ from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
+OBSERVE_SECONDS = 10.0
+"""How long a cluster may take to tell what runs, before it is asked again at the next look."""
 _NOTED_AT_ONCE = 20
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
 
@@ -54,6 +57,8 @@ class Reconciler:
         """By service: the revision that its route was seen to lead to. Looked at once, not at every look."""
         self._well: dict[str, int] = {}
         """By revision: how many instances it needs, once it was seen to have them and to be led to."""
+        self._silent: set[int] = set()
+        """Platforms (by identity) that did not tell in time at this look: they hold up nobody else."""
         self._noted: set[str] = set()
         """Environments whose inventory this server has seen to; their deployments keep it from then on."""
         self._tidying: asyncio.Task[None] | None = None
@@ -88,10 +93,19 @@ class Reconciler:
     async def _up(self) -> Counter[str]:
         """How many instances every revision has, asked once for all: most need no closer look."""
         found: Counter[str] = Counter()
+        self._silent = set()
         for platform in self._distinct():
-            instances = await platform.engine.observe()
-            found.update(i.revision_key for i in instances if i.state in _UP)
+            try:
+                instances = await self._observed(platform)
+            except Overdue:
+                log.error("a cluster does not tell what runs", seconds=OBSERVE_SECONDS)
+                self._silent.add(id(platform))
+            else:
+                found.update(i.revision_key for i in instances if i.state in _UP)
         return found
+
+    async def _observed(self, platform: Platform, environment_id: str | None = None) -> Sequence[Instance]:
+        return await within(self._clock, platform.engine.observe(environment_id), OBSERVE_SECONDS)
 
     def _distinct(self) -> list[Platform]:
         return list({id(p): p for p in self._platforms.values()}.values())
@@ -110,6 +124,8 @@ class Reconciler:
         if environment is not None:
             with contextlib.suppress(Elsewhere):
                 platform = await platform_of(self._database.read, self._platforms, environment)
+                if id(platform) in self._silent:
+                    return
                 await self._restore(platform, environment_id, members)
 
     async def _note(self, environments: Iterable[str]) -> None:
@@ -125,11 +141,14 @@ class Reconciler:
         try:
             for platform in self._distinct():
                 await end_leftovers(self._database, self._clock, platform, serving)
-        except RefloatError as error:
+        except (RefloatError, Overdue) as error:
             log.error("what is left over could not be ended", reason=str(error))
 
     async def _restore(self, platform: Platform, environment_id: str, members: Sequence[Applied]) -> None:
-        instances = await platform.engine.observe(environment_id)
+        try:
+            instances = await self._observed(platform, environment_id)
+        except Overdue:
+            return
         for member in members:
             if not member.should_run:
                 continue
@@ -203,7 +222,10 @@ class Reconciler:
             await self._clock.sleep(probe.period_seconds)
 
     async def _complaint(self, platform: Platform, revision: Revision, probe: Probe) -> str:
-        found = await platform.engine.observe(revision.environment_id)
+        try:
+            found = await self._observed(platform, revision.environment_id)
+        except Overdue:
+            return ""  # that says nothing of the revision
         mine: list[Instance] = [i for i in found if i.revision_key == revision.key]
         for instance in mine:
             if instance.state is InstanceState.RUNNING and (
