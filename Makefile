@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants crash newcomer check lint lock states clean
+.PHONY: help demo test sim mutants crash chaos proof newcomer check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -41,6 +41,11 @@ mutants: $(VENV)/dev.ready ## put deliberate defects into the product; the simul
 
 crash: $(VENV)/dev.ready ## kill a real server before, during and after every step
 	@$(BIN)/python -m pytest -m matrix
+
+chaos: $(VENV)/dev.ready ## ten minutes of real servers on PostgreSQL, killed, frozen and restarted under load
+	@$(BIN)/python benchmarks/chaos.py
+
+proof: crash mutants chaos newcomer ## what takes too long for CI (an hour, as root)
 
 newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
 	@tests/newcomer/clean_root.sh demo

@@ -67,3 +67,15 @@ async def test_an_owner_that_was_replaced_while_it_looked_starts_nothing(plane: 
 
     await plane.eventually(gave_up)
     assert not plane.world.running
+
+
+async def test_a_route_that_a_replaced_owner_switched_late_is_led_back_by_the_next_redeploy(
+    plane: ControlPlane,
+) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api")
+    await plane.roll(environment)
+    route = plane.world.routes[service]
+    plane.world.routes[service] = (f"{service}.0", (f"{service}.0/0",))
+    assert (await plane.roll(environment))["environment"]["state"] == "DEPLOYED"
+    assert plane.world.routes[service] == route

@@ -162,7 +162,7 @@ class ServiceSteps(ServiceInDeployment):
     async def _verify(self) -> Output:
         revision = self._old() if self.plan.change is Change.SKIP else self._revision()
         endpoints, again = await self._up(revision)
-        if again:
+        if again or (self.plan.change is Change.SKIP and await self._led_astray(revision)):
             await self._lead_to(revision, endpoints)
         if not self.plan.routed:
             return {"alive": len(endpoints)}
@@ -176,6 +176,13 @@ class ServiceSteps(ServiceInDeployment):
             readiness.timeout_seconds if readiness else 5,
         )
         return {"status": answer.status, "endpoint": answer.endpoint}
+
+    async def _led_astray(self, revision: Revision) -> bool:
+        """Whether the route of what goes on leads elsewhere: a replaced owner may have switched it late."""
+        if not self.plan.routed:
+            return False
+        serving = await self._means.platform.router.serving(self.service_id)
+        return serving is None or serving.revision_key != revision.key
 
     async def _withdraw(self) -> Output:
         mark = await self._means.platform.router.mark(self.service_id)
