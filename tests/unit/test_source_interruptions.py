@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from source_support import Repository
 
-from refloat.builders.groups import start
+from refloat.builders.groups import end_group, start
 from refloat.builders.source import Sources
 from refloat.domain.errors import BuildFailed
 
@@ -118,6 +118,16 @@ async def test_a_call_that_is_cancelled_while_its_git_starts_leaves_none_behind(
         async with asyncio.timeout(10):
             await call
     await gone([int(pid) for pid in slow_git.read_text().split()])
+
+
+async def test_a_command_whose_output_nobody_reads_any_more_is_ended() -> None:
+    process = await start("/bin/sh", "-c", "yes", stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    await process.stdout.readexactly(65536)
+    await asyncio.sleep(0.2)  # its pipe and our buffer are full again
+    async with asyncio.timeout(10):
+        await end_group(process)
+    await gone([process.pid])
 
 
 async def test_a_git_that_takes_too_long_is_ended(

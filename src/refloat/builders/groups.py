@@ -65,8 +65,15 @@ async def _abandon(starting: asyncio.Future[asyncio.subprocess.Process]) -> None
 
 
 async def end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the whole group; the leader is reaped before this returns, even when cancelled again."""
+    """Kill the whole group; the leader is reaped before this returns, even when cancelled again.
+
+    What it still had to say is dropped: asyncio counts a process as ended only when its output is, and
+    waits for ever where that is more than fits and nobody reads.
+    """
     _kill_group(process.pid)
+    for output in (1, 2):
+        if pipe := process._transport.get_pipe_transport(output):  # type: ignore[attr-defined]
+            pipe.close()
     if process.returncode is None:
         reaped = asyncio.ensure_future(process.wait())
         try:
