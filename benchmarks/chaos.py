@@ -210,13 +210,13 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=int(time.time()))
     words.add_argument("--write", action="store_true", help=f"keep the result in {RESULT.name}")
     given = words.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="refloat-chaos-"))
+    version, folder = commit(), Path(tempfile.mkdtemp(prefix="refloat-chaos-"))
     folder.chmod(0o755)
     try:
         found = measure(folder, given.minutes, given.seed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = {"commit": commit(), "seed": given.seed, "minutes": given.minutes, **found}
+    found = {"commit": version, "seed": given.seed, "minutes": given.minutes, **found}
     print(json.dumps(found, indent=2))
     if given.write:
         RESULT.write_text(json.dumps(found, indent=2) + "\n")
