@@ -13,6 +13,9 @@ from engines_support import PYTHON, Heard, LocalRig, command, living, local, of,
 
 from refloat.domain.errors import StepFailed
 from refloat.domain.services import ExecCheck, HttpCheck, Probe, TcpCheck
+from refloat.engines.local.engine import LocalEngine
+from refloat.supervisor.base import State
+from refloat.supervisor.processes import LocalSupervisor
 
 
 @pytest.fixture
@@ -76,6 +79,34 @@ async def test_a_command_of_a_killed_control_plane_is_joined_by_the_next(rig: Lo
     (rig.node_dir / "services/web/home/go").touch()
     assert (await rig.engine.run(revision(), ("sh", "-c", script), "k", Heard())).exit_code == 5
     assert count.read_text() == "once\n"
+
+
+async def test_a_command_that_ends_while_it_is_joined_is_not_run_again(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "echo once >>~/count; while [ ! -e ~/go ]; do sleep 0.01; done; exit 5"
+    home = rig.node_dir / "services/web/home"
+    first = asyncio.create_task(rig.engine.run(revision(), ("sh", "-c", script), "k", Heard()))
+
+    async def counted() -> bool:
+        return (home / "count").exists() and bool((home / "count").read_text())
+
+    await until(counted)
+    joining = LocalSupervisor(rig.node_dir)
+    known = joining.state
+
+    async def state(id: str) -> State | None:
+        """What it was before it ended."""
+        found = await known(id)
+        (home / "go").touch()
+        await joining.wait(id)
+        return found
+
+    monkeypatch.setattr(joining, "state", state)
+    next_owner = LocalEngine(rig.node_dir, joining, rig.accounts)
+    assert (await next_owner.run(revision(), ("sh", "-c", script), "k", Heard())).exit_code == 5
+    assert (await first).exit_code == 5
+    assert (home / "count").read_text() == "once\n"
 
 
 async def test_stopping_a_revision_ends_its_command_too(rig: LocalRig) -> None:

@@ -130,7 +130,8 @@ class LocalEngine:
         self._homes.furnish(revision)
         told = {**revision.environment, OUTPUT_FILE: str(output)}
         revision = msgspec.structs.replace(revision, environment=told)
-        await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
+        if state is None or state.status not in LIVE:  # one that runs may end now: it is only joined
+            await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
         return Ran(exit_code=await self._follow(id, log), output=read_output(output))
 
     async def forget_run(self, key: str) -> None:
