@@ -8,6 +8,9 @@ from refloat.clock import Clock
 
 T = TypeVar("T")
 
+OBSERVE_SECONDS = 10.0
+"""How long a cluster may take to tell what runs: everybody who asks waits no longer."""
+
 
 class Overdue(Exception):
     """The time was over; the work has been cancelled and has ended."""

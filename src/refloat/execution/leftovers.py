@@ -8,14 +8,13 @@ import structlog
 from refloat.clock import Clock
 from refloat.domain.errors import RefloatError
 from refloat.execution import applied as applied_store
-from refloat.execution.deadline import Overdue, within
+from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.platform import Platform
 from refloat.store import deployments as store
 from refloat.store.database import Database, Reader
 
 _GRACE_SECONDS = 60.0
 _LONGEST_SECONDS = 80.0
-_OBSERVE_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -29,7 +28,7 @@ async def end_leftovers(
     asked. A service that this database never deployed is left alone: the database is new, or was put back.
     """
     seen: dict[str, set[str]] = {}
-    for instance in await within(clock, platform.engine.observe(), _OBSERVE_SECONDS):
+    for instance in await within(clock, platform.engine.observe(), OBSERVE_SECONDS):
         seen.setdefault(instance.environment_id, set()).add(instance.revision_key)
     for environment_id, keys in seen.items():
         if keys <= serving:

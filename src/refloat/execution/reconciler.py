@@ -18,7 +18,7 @@ from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied
-from refloat.execution.deadline import Overdue, within
+from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
 from refloat.execution.places import Elsewhere, Platforms, platform_of
@@ -30,8 +30,6 @@ from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
-OBSERVE_SECONDS = 10.0
-"""How long a cluster may take to tell what runs, before it is asked again at the next look."""
 _NOTED_AT_ONCE = 20
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
 

@@ -23,7 +23,7 @@ from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
-from refloat.execution.deadline import Overdue, within
+from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.going_back import go_back
 from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
@@ -46,8 +46,6 @@ from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
-OBSERVE_SECONDS = 10.0
-"""How long a cluster may take to tell what runs before a request is refused."""
 
 log = structlog.get_logger()
 
