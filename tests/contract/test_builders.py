@@ -114,6 +114,15 @@ async def test_a_new_commit_with_the_same_dependencies_installs_nothing(world: W
     assert world.run(third) == "1.16.0"
 
 
+async def test_an_application_that_brings_no_server_gets_one(world: World) -> None:
+    app = "import bottle\n\napp = bottle.Bottle()\n"
+    artifact = await world.build(world.commit({"app.py": app, "requirements.txt": "bottle==0.13.4\n"}))
+    assert artifact.web[-1] == "exec gunicorn --bind 127.0.0.1:$PORT app:app"
+    assert world.said("Adding gunicorn, which is not among the dependencies")
+    world.run(artifact, ("sh", "-c", "gunicorn --check-config app:app"))
+    assert world.run(artifact, ("python", "-c", "import bottle; print(bottle.__version__)")) == "0.13.4"
+
+
 async def test_concurrent_builds_of_one_commit_are_one_build(world: World) -> None:
     commit = world.commit(APPLICATION)
     results = await asyncio.gather(*(world.build(commit) for _ in range(4)))

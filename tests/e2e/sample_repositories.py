@@ -40,13 +40,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 _FLASK = "from flask import Flask\napp = Flask(__name__)\n\n@app.get('/')\ndef index():\n    return {}\n"
 FLASK = Sample(
     first={
-        "requirements.txt": "flask==3.1.2\ngunicorn==23.0.0\n",
+        "requirements.txt": "flask==3.1.2\n",
         "app.py": _FLASK.replace("{}", "'one'"),
     },
     second={"app.py": _FLASK.replace("{}", "'two'")},
-    broken={"requirements.txt": "flask==0.0.99\ngunicorn==23.0.0\n"},
+    broken={"requirements.txt": "flask==0.0.99\n"},
     fails=("BUILD_ERROR", "exit code 1"),
-    logged=("dependencies from requirements.txt", "WSGI: app.py defines `app`"),
+    logged=("dependencies from requirements.txt", "Adding gunicorn", "WSGI: app.py defines `app`"),
 )
 
 _FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n\n@app.get('/')\ndef index():\n    return {}\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from refloat.builders.detect import Install, Recipe, choose, detect
+from refloat.builders.detect import Install, Recipe, choose, detect, missing_server
 from refloat.builders.native import declared, install_commands
 from refloat.builders.poetry import pinned
 from refloat.builders.procfile import parse_procfile, shell
@@ -167,6 +167,31 @@ def test_the_web_command_fits_the_framework_and_what_is_installed(
     files: dict[str, str], installed: set[str], command: str
 ) -> None:
     assert choose(seen({**files, "requirements.txt": ""}), installed).command == command
+
+
+BARE_FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+BARE_FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "installed", "server"),
+    [
+        ({"app.py": BARE_FLASK}, {"flask"}, "gunicorn"),
+        ({"main.py": BARE_FASTAPI}, {"fastapi"}, "uvicorn"),
+        ({"manage.py": DJANGO, "shop/wsgi.py": ""}, {"django-admin"}, "gunicorn"),
+        ({"app.py": BARE_FLASK}, {"flask", "gunicorn"}, ""),
+        ({"manage.py": DJANGO, "shop/wsgi.py": "", "shop/asgi.py": ""}, {"uvicorn"}, ""),
+        ({"app.py": BARE_FLASK + "if __name__ == '__main__':\n    app.run()\n"}, {"flask"}, ""),
+        ({"app.py": BARE_FLASK + "waitress.serve(app)\n"}, {"flask"}, ""),
+        ({"app.py": "app = Robot()\napp.move()\n"}, set(), ""),
+        ({"app.py": BARE_FLASK, "Procfile": "web: flask run"}, {"flask"}, ""),
+    ],
+)
+def test_a_server_is_added_only_for_an_application_that_nothing_would_serve(
+    files: dict[str, str], installed: set[str], server: str
+) -> None:
+    assert missing_server(seen({**files, "requirements.txt": ""}), installed) == server
+    assert not missing_server(seen(files), installed)
 
 
 def test_django_without_a_server_is_refused_not_run_with_runserver() -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from refloat.builders import native, poetry, static_server
 from refloat.builders.compiling import compile_sources
-from refloat.builders.detect import Install, Recipe, detect
+from refloat.builders.detect import Install, Recipe, detect, missing_server
 from refloat.builders.node_assembly import NodeAssembly, NodeBuilt, built_site
 from refloat.builders.releases import Release, content_key, identities
 from refloat.builders.tools import Interpreter, Tools
@@ -99,8 +99,7 @@ class Assembly:
         self._log(Level.INFO, f"Using Python {python.version} ({python.path})")
         key, venv = await self._dependencies(recipe, declared, python, commit)
         site = await self._package(venv) if recipe.package else None
-        installed = {path.name for folder in (venv, site) if folder for path in folder.glob("bin/*")}
-        web, before, reason = native.commands(recipe, installed)
+        web, before, reason = native.commands(recipe, _programs(venv, site))
         if not recipe.procfile:
             self._log(Level.INFO, f"Chose {reason}")
         if any(path.endswith(".py") for path in files):
@@ -112,7 +111,9 @@ class Assembly:
         self, recipe: Recipe, declared: native.Declared, python: Interpreter, commit: str
     ) -> tuple[str, Path]:
         """The key and environment of what the repository declares, installed unless it is there."""
-        facts = (native.VERSION, recipe.install, python.path, python.version, sorted(declared.texts.items()))
+        servers = sorted({candidate.needs for candidate in recipe.candidates if candidate.addable})
+        texts = sorted(declared.texts.items())
+        facts = (native.VERSION, recipe.install, python.path, python.version, texts, servers)
         key = content_key(*facts, commit if declared.local else "")
         folder = self._releases.dependencies(key)
         if (folder / "ready").exists():
@@ -127,6 +128,10 @@ class Assembly:
         started = time.monotonic()
         uv = await self._tools.uv(self._place.uid)
         await self._place.run(*native.install_commands(recipe, uv, python, venv))
+        if server := missing_server(recipe, _programs(venv)):
+            said = f"Adding {server}, which is not among the dependencies; name it there to pin it"
+            self._log(Level.WARNING, said)
+            await self._place.run(native.server_command(server, uv, venv))
         (folder / "ready").touch()
         self._log(Level.INFO, f"Installed dependencies in {time.monotonic() - started:.1f} s")
         return key, venv
@@ -153,6 +158,11 @@ class Assembly:
         if path.stat().st_size > TEXT_LIMIT:
             raise BuildFailed(f"{name} is too large")
         return path.read_text("utf-8", "replace")
+
+
+def _programs(*folders: Path | None) -> set[str]:
+    """Names of the executables in these environments."""
+    return {path.name for folder in folders if folder for path in folder.glob("bin/*")}
 
 
 def reused(artifact: Artifact) -> Artifact:

@@ -28,11 +28,15 @@ class Install(StrEnum):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A web command that is right when `needs` is among the installed executables."""
+    """A web command that is right when `needs` is among the installed executables.
+
+    `addable`: where nothing that serves is installed, the package of this name may be added.
+    """
 
     command: str
     needs: str
     reason: str
+    addable: bool = False
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +104,18 @@ def choose(recipe: Recipe, installed: Collection[str]) -> Candidate:
         f"nothing to serve with: {first.reason}, but {needs} is not among the dependencies",
         hint=f"add {first.needs} to the dependencies, or a Procfile with a `web:` line",
     )
+
+
+def missing_server(recipe: Recipe, installed: Collection[str]) -> str:
+    """The server to add, where an application is defined and nothing installed serves one; "" if none.
+
+    A file that starts its application by itself is run as it is, and a Procfile or an entrypoint is obeyed.
+    """
+    served = any(candidate.needs in installed for candidate in recipe.candidates)
+    if served or recipe.procfile or not recipe.install:
+        return ""
+    first = next(iter(recipe.candidates), None)
+    return first.needs if first and first.addable else ""
 
 
 def _told(procfile: Procfile) -> tuple[str, ...]:
@@ -192,37 +208,41 @@ def _django(files: Collection[str], top: set[str], read: Reader) -> tuple[Candid
     found = []
     if f"{folder}/wsgi.py" in files:
         command = f"gunicorn --bind 127.0.0.1:$PORT {package}.wsgi"
-        found.append(Candidate(command, "gunicorn", reason + "wsgi.py"))
+        found.append(Candidate(command, "gunicorn", reason + "wsgi.py", addable=True))
     if f"{folder}/asgi.py" in files:
         command = f"uvicorn --host 127.0.0.1 --port $PORT {package}.asgi:application"
-        found.append(Candidate(command, "uvicorn", reason + "asgi.py"))
+        found.append(Candidate(command, "uvicorn", reason + "asgi.py", addable=True))
     return tuple(found)
 
 
 _ASGI = re.compile(r"^\s*(?:from|import)\s+(?:fastapi|starlette|litestar|quart|blacksheep)\b", re.MULTILINE)
+_WSGI = re.compile(r"^\s*(?:from|import)\s+(?:flask|bottle|falcon|pyramid|werkzeug)\b", re.MULTILINE)
 _APP = re.compile(r"^app\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
+_STARTS = re.compile(r"__main__|^\s*[\w.]*\b(?:run|serve|serve_forever)\(", re.MULTILINE)
 
 
 def _frameworks(top: set[str], read: Reader) -> tuple[Candidate, ...]:
-    """An object named `app` at the top level of app.py or main.py."""
+    """An object named `app` at the top level of app.py, main.py or server.py."""
     found = []
-    for name in ("app", "main"):
+    for name in ("app", "main", "server"):
         text = read(f"{name}.py") if f"{name}.py" in top else ""
         if not _APP.search(text):
             continue
+        idle = not _STARTS.search(text)
         if _ASGI.search(text):
             command = f"uvicorn --host 127.0.0.1 --port $PORT {name}:app"
-            found.append(Candidate(command, "uvicorn", f"ASGI: {name}.py defines `app`"))
+            found.append(Candidate(command, "uvicorn", f"ASGI: {name}.py defines `app`", addable=idle))
         else:
             command = f"gunicorn --bind 127.0.0.1:$PORT {name}:app"
-            found.append(Candidate(command, "gunicorn", f"WSGI: {name}.py defines `app`"))
+            addable = idle and bool(_WSGI.search(text))
+            found.append(Candidate(command, "gunicorn", f"WSGI: {name}.py defines `app`", addable=addable))
     return tuple(found)
 
 
 def _scripts(top: set[str]) -> tuple[Candidate, ...]:
     if "manage.py" in top:
         return ()
-    names = [name for name in ("main.py", "app.py") if name in top]
+    names = [name for name in ("main.py", "app.py", "server.py") if name in top]
     return tuple(Candidate(f"python {name}", "", f"running {name} itself") for name in names)
 
 
@@ -241,7 +261,8 @@ def _nothing_to_run(top: set[str], recipe: Recipe) -> BuildFailed:
             hint="add a Procfile (and set dockerfile_path to null), or deploy to a cluster with Docker",
         )
     looked = (
-        "Procfile, manage.py with a wsgi.py, main.py, app.py, package.json with a start script, index.html"
+        "Procfile, manage.py with a wsgi.py, main.py, app.py, server.py, package.json with a start script,"
+        " index.html"
     )
     found = ["Python"] * recipe.python + ["Node.js"] * bool(recipe.node)
     known = f"{' and '.join(found)} dependencies were found, but " if found else ""

@@ -65,6 +65,15 @@ def install_commands(recipe: Recipe, uv: str, python: Interpreter, venv: Path) -
             return (create,)
 
 
+SERVERS = {"gunicorn": "gunicorn>=23", "uvicorn": "uvicorn>=0.30"}
+"""What is added for an application that comes without anything to serve it."""
+
+
+def server_command(server: str, uv: str, venv: Path) -> Command:
+    """Adds this server to a complete environment, leaving everything else of it as it is."""
+    return (uv, "pip", "install", "--python", str(venv / "bin" / "python"), SERVERS[server])
+
+
 def package_command(uv: str, venv: Path, site: Path) -> Command:
     """Installs the repository itself into `site`."""
     python = str(venv / "bin" / "python")
