@@ -45,7 +45,7 @@ services:
     registry_id: hub
     image_name: nginx
     tag: "1"
-    healthchecks: {}
+    memory: 256
   - kind: job
     name: migrate
     healthchecks: {}
@@ -200,6 +200,7 @@ WRONG = [
     ("registry_id: hub\n", "registry_id: nope\n", "cache: no container registry 'nope'"),
     ("size: 1", "size: one", "storage.size: a whole number is expected, not 'one'"),
     ("healthchecks: {}", "healthchecks: []", "healthchecks: a mapping is expected"),
+    ('    tag: "1"\n    memory', "    memory", "the container cache has no tag"),
     ("name: shop", "nam: shop", "the key 'nam' is unknown"),
     ("name: shop", "mode: HUGE\nname: shop", "mode: one of DEVELOPMENT"),
     ("key: OTHER", "key: TOKEN", "the variable 'TOKEN' is given twice"),
@@ -236,6 +237,7 @@ def test_what_the_server_refuses_is_told_with_its_line(shell: Shell) -> None:
     process = shell.start("env", "apply", "-")
     _, err = process.communicate(FILE.replace("size: 1", "size: 0"), timeout=60)
     assert process.returncode == 1 and "standard input, line 7: storage: size" in err
+    assert "3 of 15 changes are made; mend the file and apply it again" in err
 
 
 def test_the_example_is_applied_and_answers(installation: Installation, shell: Shell, folder: Path) -> None:

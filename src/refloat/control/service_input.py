@@ -1,6 +1,7 @@
 """What clients send to create or edit a service, before any rule is applied.
 
-What is UNSET keeps its value in an edit, and is the default in a create.
+What is UNSET keeps its value in an edit, and is the default in a create. The types that make a service
+say what a create cannot do without.
 """
 
 from typing import Literal
@@ -106,7 +107,7 @@ class ServiceInput(msgspec.Struct, kw_only=True):
 class WorkloadInput(ServiceInput, kw_only=True):
     """What runs until it is stopped."""
 
-    healthchecks: HealthchecksInput | msgspec.UnsetType = msgspec.UNSET
+    healthchecks: HealthchecksInput
     min_running_instances: int | msgspec.UnsetType = msgspec.UNSET
     max_running_instances: int | msgspec.UnsetType = msgspec.UNSET
     auto_preview: bool | msgspec.UnsetType | None = msgspec.UNSET
@@ -188,7 +189,7 @@ class ScheduleInput(msgspec.Struct, kw_only=True):
 class JobInput(ServiceInput, kw_only=True):
     """A create or edit body of a job."""
 
-    healthchecks: HealthchecksInput | msgspec.UnsetType = msgspec.UNSET
+    healthchecks: HealthchecksInput
     source: SourceInput | msgspec.UnsetType = msgspec.UNSET
     schedule: ScheduleInput | msgspec.UnsetType = msgspec.UNSET
     max_nb_restart: int | msgspec.UnsetType = msgspec.UNSET
@@ -196,3 +197,36 @@ class JobInput(ServiceInput, kw_only=True):
     port: int | msgspec.UnsetType | None = msgspec.UNSET
     auto_preview: bool | msgspec.UnsetType | None = msgspec.UNSET
     auto_deploy: bool | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class NewApplication(ApplicationInput, kw_only=True):
+    """The body that makes an application."""
+
+    name: str
+    git_repository: GitInput
+
+
+class NewContainer(ContainerInput, kw_only=True):
+    """The body that makes a container."""
+
+    name: str
+    registry_id: str
+    image_name: str
+    tag: str
+
+
+class NewDatabase(DatabaseInput, kw_only=True):
+    """The body that makes a database."""
+
+    name: str
+    type: DatabaseType
+    version: str
+    mode: DatabaseMode
+
+
+class NewJob(JobInput, kw_only=True):
+    """The body that makes a job."""
+
+    name: str
+    source: SourceInput
+    schedule: ScheduleInput

@@ -17,6 +17,10 @@ from refloat.control.service_input import (
     DatabaseInput,
     GitInput,
     JobInput,
+    NewApplication,
+    NewContainer,
+    NewDatabase,
+    NewJob,
     PortInput,
     ServiceInput,
     StorageInput,
@@ -46,29 +50,20 @@ S = TypeVar("S", bound=Service)
 V = TypeVar("V")
 Fields = dict[str, Any]
 
-INPUTS: dict[type[Service], type[ServiceInput]] = {
-    Application: ApplicationInput,
-    Container: ContainerInput,
-    Database: DatabaseInput,
-    Job: JobInput,
+INPUTS: dict[type[Service], tuple[type[ServiceInput], type[ServiceInput]]] = {
+    Application: (NewApplication, ApplicationInput),
+    Container: (NewContainer, ContainerInput),
+    Database: (NewDatabase, DatabaseInput),
+    Job: (NewJob, JobInput),
 }
-"""Which body makes which kind."""
+"""Which body makes, and which edits, a service of which kind."""
 
-_REQUIRED = {
-    Application: ("name", "git_repository", "healthchecks"),
-    Container: ("name", "registry_id", "image_name", "tag", "healthchecks"),
-    Database: ("name", "type", "version", "mode"),
-    Job: ("name", "source", "schedule", "healthchecks"),
-}
 _DATABASE_MEMORY = {"POSTGRESQL": 100, "REDIS": 100, "MYSQL": 512, "MONGODB": 256}
 """MB, by type, where the body says nothing."""
 
 
 async def create(context: Context, environment: Environment, kind: type[S], body: ServiceInput) -> S:
     """A new service in the default stage of its kind."""
-    for field in _REQUIRED[kind]:
-        if getattr(body, field) is msgspec.UNSET:
-            raise Invalid(f"{field}: it is required")
     now = context.clock.now()
     async with context.database.transaction() as tx:
         await store.get(tx, Environment, environment.id)
@@ -94,8 +89,6 @@ async def edit(context: Context, service: S, body: ServiceInput) -> S:
 
     Another repository or branch forgets the pinned commit: it was chosen for what was there before.
     """
-    if "healthchecks" in _REQUIRED[type(service)] and getattr(body, "healthchecks", None) is msgspec.UNSET:
-        raise Invalid("healthchecks: it is required")
     async with context.database.transaction() as tx:
         current = await store.get(tx, type(service), service.id)
         edited = checked(msgspec.structs.replace(current, **_changes(context, current, body)))

@@ -55,13 +55,13 @@ async def endpoint_of(call: Call, database: Database) -> str:
 
 def _family(kind: type[Service]) -> tuple[Any, ...]:
     """The configuration endpoints of one kind."""
-    noun, body_type = kind.kind, control.INPUTS[kind]
+    noun, (new_body, edit_body) = kind.kind, control.INPUTS[kind]
 
     def named(verb: str) -> dict[str, Any]:
         return {"name": f"{verb}_{noun}", "operation_id": f"{verb}_{noun}"}
 
     @post(f"/environment/{{environment_id:str}}/{noun}", **named("create"))
-    async def create(request: Http, environment_id: Id, data: JSONBody[body_type]) -> Body:  # type: ignore[valid-type]
+    async def create(request: Http, environment_id: Id, data: JSONBody[new_body]) -> Body:  # type: ignore[valid-type]
         call = Call(request)
         environment = await call.reach(Environment, environment_id, Operation.MANAGE)
         made: Any = await control.create(call.context, environment, kind, data)
@@ -81,7 +81,7 @@ def _family(kind: type[Service]) -> tuple[Any, ...]:
         return await rendered(call, found)
 
     @put(f"/{noun}/{{service_id:str}}", **named("edit"))
-    async def edit(request: Http, service_id: Id, data: JSONBody[body_type]) -> Body:  # type: ignore[valid-type]
+    async def edit(request: Http, service_id: Id, data: JSONBody[edit_body]) -> Body:  # type: ignore[valid-type]
         call = Call(request)
         current = await call.reach(kind, service_id, Operation.MANAGE)
         edited: Any = await control.edit(call.context, current, data)

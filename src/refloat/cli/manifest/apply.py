@@ -34,17 +34,24 @@ def changes(there: There, wanted: Manifest, *, prune: bool) -> list[Change]:
 
 
 def perform(there: There, wanted: Manifest, todo: list[Change]) -> None:
-    """Do them one after the other; a refusal names the line that asked for it."""
-    for change in todo:
+    """Do them one after the other; a refusal names the line that asked for it, and how far it came."""
+    for made, change in enumerate(todo):
         try:
             change.do()
         except Problem as problem:
             problem.message = f"{wanted.reader.name}, line {change.line}: {problem.message}"
+            if made:
+                again = f"{made} of {len(todo)} changes are made; mend the file and apply it again"
+                problem.hint = f"{problem.hint}; {again}" if problem.hint else again
             raise
         there.forget()
 
 
 _Step = tuple[str, str, int, Callable[[], None]]
+
+
+_NO_PROBES: Json = {"healthchecks": {}}
+"""What the interface requires of most kinds, and a file need not say."""
 
 
 class _Comparison:
@@ -166,9 +173,11 @@ class _Comparison:
         there = self._there.services.get(wanted.name.lower())
         body = with_registry_ids(self._there, self._wanted.reader, wanted)
         if there is None:
-            yield "+", f"{wanted.kind} {wanted.name}", wanted.line, self._service_maker(wanted.kind, body)
+            making = self._service_maker(wanted.kind, self._whole(wanted, body))
+            yield "+", f"{wanted.kind} {wanted.name}", wanted.line, making
         elif differing := compare.differences(body, there):
-            words, edit = ", ".join(differing), compare.with_ids(body, there)
+            words, kept = ", ".join(differing), {key: there[key] for key in _NO_PROBES if key in there}
+            edit = {**kept, **compare.with_ids(body, there)}
             path = f"/{wanted.kind}/{there['id']}"
             yield "~", f"{wanted.kind} {wanted.name}: {words}", wanted.line, self._putter(path, edit)
         stage, skipped = self._there.place(there) if there else ("", False)
@@ -178,6 +187,14 @@ class _Comparison:
             where = f" in stage {wanted.stage}" if to_move else ""
             how = f" {'skipped' if wanted.is_skipped else 'not skipped'}" if to_skip else ""
             yield "~", f"{wanted.kind} {wanted.name}{where}{how}", wanted.line, lambda: self._place(wanted)
+
+    def _whole(self, wanted: Service, body: Json) -> Json:
+        """What makes the service, with the probes that a file may leave out; it lacks nothing else."""
+        whole = {**{key: value for key, value in _NO_PROBES.items() if key in wanted.required}, **body}
+        for key in wanted.required:
+            if key not in whole:
+                raise self._wanted.reader.wrong(wanted.line, f"the {wanted.kind} {wanted.name} has no {key}")
+        return whole
 
     def _service_maker(self, kind: str, body: Json) -> Callable[[], None]:
         return lambda: self._post(f"/environment/{self._there.id}/{kind}", body)

@@ -36,7 +36,10 @@ class Variable(NamedTuple):
 
 
 class Service(NamedTuple):
-    """One service: its kind, where it stands, and the body that makes it."""
+    """One service: its kind, where it stands, and the body that makes it.
+
+    `required` names the keys that a body has to have; those of a service that is there may be left out.
+    """
 
     line: int
     kind: str
@@ -45,6 +48,7 @@ class Service(NamedTuple):
     stage: str | None
     is_skipped: bool | None
     variables: tuple[Variable, ...] | None
+    required: tuple[str, ...] = ()
 
 
 class Manifest(NamedTuple):
@@ -136,7 +140,7 @@ class _Checked:
         body = Map(item.line)
         body.update({key: value for key, value in item.items() if key not in _PLACE})
         body.lines.update(item.lines)
-        allowed = {**known[kind], "properties": self._schemas.properties(known[kind])}
+        allowed = {**known[kind], "properties": self._schemas.properties(known[kind]), "required": ()}
         for key in body:
             if key not in allowed["properties"]:
                 raise unknown_key(self._reader, item.lines[key], key, [*allowed["properties"], *_PLACE])
@@ -149,6 +153,7 @@ class _Checked:
             stage=self.text(item, "stage"),
             is_skipped=self._flag(item, "is_skipped"),
             variables=self.variables(item),
+            required=tuple(known[kind].get("required", ())),
         )
 
     def variables(self, of: Map) -> tuple[Variable, ...] | None:
