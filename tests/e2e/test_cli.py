@@ -94,9 +94,9 @@ def test_status_plan_redeploy_and_logs(installation: Installation, shell: Shell)
     table = shell("plan", "shop")
     plan_hash = json.loads(shell("plan", environment, "--json"))["hash"]
     assert f"plan {plan_hash}\n" in table and "app0" in table and "start" in table
-    stale = shell("redeploy", "shop", "--plan", "0123456789abcdef", expect=1)
+    stale = shell("redeploy", "shop", "--if-plan", "0123456789abcdef", expect=1)
     assert "is not what would be done now" in stale and "hint: read the plan again" in stale
-    told = shell("redeploy", "shop", "--watch", "--plan", plan_hash)
+    told = shell("redeploy", "shop", "--watch", "--if-plan", plan_hash)
     assert "→ app0  DEPLOYED" in told and told.splitlines()[-1].startswith("done: ")
     assert shell("status", "shop").count("UP_TO_DATE") == 3
     assert json.loads(shell("status", "shop", "--json"))["environment"]["state"] == "DEPLOYED"

@@ -172,6 +172,58 @@ def test_a_rollback_goes_to_the_last_deployment_that_was_otherwise(
     assert "OUT_OF_DATE" in shell("status", "shop")
 
 
+def test_redeploy_and_rollback_show_their_plan_and_do_exactly_it(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "")
+    for value in ("morning", "evening"):
+        shell("var", "set", "shop", f"GREETING={value}")
+        plan = shell("redeploy", "shop", "--plan")
+        assert plan == shell("plan", "shop") and len(shell("history", "shop").splitlines()) < 3
+        assert "done: " in shell(*plan.splitlines()[-1].removeprefix("do exactly this: refloat ").split())
+    plan = shell("rollback", "shop", "--plan")
+    assert plan == shell("plan", "shop", "--action", "rollback") and plan.startswith("back to 1, of ")
+    assert reading(shell, "rollback", "shop", "--plan")["hash"] in plan
+    assert "done: " in shell(*plan.splitlines()[-1].removeprefix("do exactly this: refloat ").split())
+    for words in (("--watch",), ("--if-plan", "x"), ("--timeout", "3")):
+        for verb in ("redeploy", "rollback"):
+            assert "--plan shows the plan" in shell(verb, "shop", "--plan", *words, expect=64)
+    late = shell("rollback", "shop", "--if-plan", "0123456789abcdef", expect=1)
+    assert "hint: read the plan again" in late
+
+
+def test_the_only_environment_needs_no_name(installation: Installation, shell: Shell) -> None:
+    assert "there is no environment yet" in shell("status", expect=1)
+    simulated(installation, "shop", "")
+    assert "shop was never deployed" in shell("explain", expect=1)
+    assert "app0" in shell("redeploy", "--plan") and "done: " in shell("redeploy", "--watch")
+    for verb in ("deploy", "restart", "stop"):
+        assert "done: " in shell(verb, "--watch")
+    assert "app0" in shell("status") and "STOPPED" in shell("history") and shell("logs")
+    assert "QOVERY_ENVIRONMENT_ID" in shell("var", "list")
+    assert "nothing to cancel" in shell("cancel", expect=1) and "back to" in shell("rollback", "--plan")
+
+
+def test_of_several_environments_none_is_guessed(installation: Installation, shell: Shell) -> None:
+    simulated(installation, "shop", "")
+    organization = installation.call("GET", "/organization")["results"][0]["id"]
+    project = installation.call("POST", f"/organization/{organization}/project", {"name": "other"})["id"]
+    try:
+        installation.call("POST", f"/project/{project}/environment", {"name": "shop"})
+        told = shell("stop", expect=64)
+        assert "which environment? There are 2: " in told and "/other/shop" in told
+        named = told.split("as in: refloat stop ")[1].strip()
+        assert "nothing to stop" in shell("stop", named, expect=1)
+        for number in range(10):
+            installation.call("POST", f"/project/{project}/environment", {"name": f"more{number}"})
+        assert "There are 12: " in shell("stop", expect=64)
+        assert "and 2 more (refloat env list)" in shell("stop", expect=64)
+    finally:
+        for there in installation.call("GET", f"/project/{project}/environment")["results"]:
+            installation.call("DELETE", f"/environment/{there['id']}")
+        installation.call("DELETE", f"/project/{project}")
+
+
 def test_a_rollback_goes_to_a_deployment_that_is_named(installation: Installation, shell: Shell) -> None:
     simulated(installation, "shop", "")
     shell("redeploy", "shop", "--watch")
@@ -182,7 +234,7 @@ def test_a_rollback_goes_to_a_deployment_that_is_named(installation: Installatio
     assert told.startswith("back to ") and told.splitlines()[-1].startswith("done: ")
     assert "no deployment" in shell("rollback", "shop", "--to", "77", expect=1)
     assert "--to needs --action rollback" in shell("plan", "shop", "--to", "1", expect=64)
-    late = shell("rollback", "shop", "--to", "2", "--plan", "0123456789abcdef", expect=1)
+    late = shell("rollback", "shop", "--to", "2", "--if-plan", "0123456789abcdef", expect=1)
     assert "hint: read the plan again" in late
 
 

@@ -158,6 +158,10 @@ def test_two_folders_of_one_name_do_not_replace_each_other(machine: Machine, app
     assert "has a service 'web' already" in refused and "--environment" in refused
     told = json.loads(machine("up", "--environment", "second", "--json", cwd=other).splitlines()[-1])
     assert answer(told["internal_url"]) == "other"
+    assert machine("status", cwd=app) == machine("status", "web")
+    (other / "deep/er").mkdir(parents=True)
+    assert machine("status", cwd=other / "deep/er") == machine("status", "second")
+    assert "which environment? There are 2: " in machine("status", expect=64)
 
 
 def test_a_server_that_does_not_start_says_its_last_words(machine: Machine, app: Path) -> None:

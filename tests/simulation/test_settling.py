@@ -9,7 +9,7 @@ import pytest
 from refloat.domain.errors import StepFailed
 from refloat.domain.revision import Artifact, Instance, LogLine, Revision
 from refloat.domain.services import Probe, TcpCheck
-from refloat.execution.readiness import BOOT_SECONDS, SETTLED_SECONDS, ReadinessWait
+from refloat.execution.readiness import ASTRAY_SECONDS, BOOT_SECONDS, SETTLED_SECONDS, ReadinessWait
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.script import VARIABLE
 from refloat.simulated.world import World
@@ -90,8 +90,17 @@ def test_one_that_listens_elsewhere_and_is_silent_fails_soon_and_says_both_ports
 
 
 def test_one_that_listens_elsewhere_and_goes_on_talking_has_its_time() -> None:
-    took, error = waited(lambda clock: Starting(clock, 60, lines=lambda at: 1 + int(at / 5)), revision())
-    assert error is None and 60 <= took < 61
+    took, error = waited(lambda clock: Starting(clock, 25, lines=lambda at: 1 + int(at / 5)), revision())
+    assert error is None and 25 <= took < 26
+
+
+def test_one_that_never_opens_its_own_port_fails_whatever_it_says() -> None:
+    ports = lambda at: () if at < 40 else (f"127.0.0.1:{9000 + int(at / 7)}",)  # noqa: E731
+    talking = lambda clock: Starting(clock, ports=ports, lines=lambda at: 1 + int(at * 3))  # noqa: E731
+    took, error = waited(talking, revision())
+    assert error is not None and "it listens on 127.0.0.1:" in error.message
+    assert 40 + ASTRAY_SECONDS <= took < 40 + ASTRAY_SECONDS + 3
+    assert "initial_delay_seconds" in error.hint
 
 
 def test_one_that_opens_one_port_after_another_has_its_time() -> None:
@@ -117,3 +126,11 @@ def test_a_declared_readiness_delay_is_respected(delay: int) -> None:
     took, error = waited(lambda clock: Starting(clock), revision(probe))
     assert error is not None and f"it listens on {_FIRST}" in error.message
     assert delay <= took < delay + 3
+
+
+def test_one_that_opens_an_admin_port_first_has_the_delay_that_it_declares() -> None:
+    probe = Probe(tcp=TcpCheck(), initial_delay_seconds=100, period_seconds=1, failure_threshold=1)
+    late = lambda clock: Starting(clock, 2 * ASTRAY_SECONDS)  # noqa: E731
+    took, error = waited(late, revision(probe))
+    assert error is None and 2 * ASTRAY_SECONDS <= took < 2 * ASTRAY_SECONDS + 1
+    assert waited(late, revision())[1] is not None

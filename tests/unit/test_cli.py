@@ -73,7 +73,7 @@ def test_the_plan_is_a_table_with_its_hash() -> None:
     assert lines[3:] == [
         "left alone: old (skipped)",
         "plan abcd",
-        "do exactly this: refloat redeploy shop --plan abcd --watch",
+        "do exactly this: refloat redeploy shop --if-plan abcd --watch",
     ]
 
 

@@ -71,7 +71,6 @@ def end_server(settings: Settings) -> int | None:
     pid = occupant(settings.data_dir)
     if pid is None:
         return None
-    _refuse_managed(pid)
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -92,9 +91,10 @@ def end_server(settings: Settings) -> int | None:
     return pid
 
 
-def _refuse_managed(pid: int) -> None:
-    """A server that systemd keeps would be started again at once."""
-    if scope := kept_by_systemd(pid):
+def refuse_managed(settings: Settings) -> None:
+    """A server that systemd keeps would be started again at once. To be asked before anything is stopped."""
+    pid = occupant(settings.data_dir)
+    if pid and (scope := kept_by_systemd(pid)):
         raise Problem(
             f"the server (process {pid}) is kept running by systemd as {UNIT}",
             hint=f"take it out first: refloat service uninstall{' --user' if scope == 'user' else ''}",

@@ -20,12 +20,19 @@ class Place:
         return "/".join(it["name"] for it in (self.organization, self.project, self.environment))
 
 
-def find_environment(client: Client, name: str) -> Json:
-    """The environment with this id, or else the only one with this name, which may be `project/name`."""
+def find_environment(client: Client, name: str | None) -> Json:
+    """The environment with this id, or else the only one with this name, which may be `project/name`.
+
+    Without a name it is the one that `refloat.cli.here` finds.
+    """
+    if name is None:
+        from refloat.cli.here import environment_here
+
+        return environment_here(client)
     if _ID.fullmatch(name):
         return dict(client.get(f"/environment/{name}"))
     known = list(places(client))
-    found = [it for it in known if it.environment["name"] == name or it.path.endswith(f"/{name}")]
+    found = [it for it in known if it.environment["name"] == name or f"/{it.path}".endswith(f"/{name}")]
     if len(found) == 1:
         return found[0].environment
     if found:

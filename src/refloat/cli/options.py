@@ -30,6 +30,12 @@ to_option = click.option(
     " one that ended well and was otherwise.",
 )
 environment_argument = click.argument("environment")
+meant_environment_argument = click.argument("environment", required=False)
+"""Without it: the only environment, or the one of this folder (`refloat.cli.here`)."""
+plan_option = click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; do nothing.")
+if_plan_option = click.option(
+    "--if-plan", "plan_hash", metavar="HASH", help="Only if the plan is still the one with this hash."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -78,6 +84,14 @@ def accepted(
     else:
         click.echo(f"{environment['name']} is {status['state']}; follow it: {watching.resume_command()}")
     return Exit.DONE
+
+
+def check_plan(only_plan: bool, *others: object) -> None:
+    """Who reads a plan has nothing to follow or to insist on."""
+    if only_plan and any(others):
+        raise click.UsageError(
+            "--plan shows the plan and does nothing; it goes with no option of a deployment"
+        )
 
 
 def check_timeout(timeout: float | None, *, follows: bool, option: str = "--watch") -> None:

@@ -50,7 +50,7 @@ def plan(body: Json, environment: str, action: str = "redeploy", to: str = "") -
     lines += [f"plan {body['hash']}"]
     if len(rows) > 1 and action in ("redeploy", "rollback"):
         back = f" --to {to}" if to else ""
-        lines += [f"do exactly this: refloat {action} {environment}{back} --plan {body['hash']} --watch"]
+        lines += [f"do exactly this: refloat {action} {environment}{back} --if-plan {body['hash']} --watch"]
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ class Scope:
         self.name = str(owner["name"])
 
     @classmethod
-    def find(cls, client: Client, environment: str, service: str | None) -> "Scope":
+    def find(cls, client: Client, environment: str | None, service: str | None) -> "Scope":
         """Of the environment, or of one of its services."""
         found = find_environment(client, environment)
         return cls.of_service(client, found, service) if service else cls(client, found, "ENVIRONMENT")

@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from refloat.cli.problems import Problem
@@ -17,6 +18,9 @@ from refloat.supervisor.directories import write_private
 NAME = "refloat.service"
 SECRETS = "service.env"
 """In the data directory, 0600: the settings that nobody else may read; everybody may read units."""
+_READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+_SHOWN = 8
 _TEXT = """\
 [Unit]
 Description=Refloat, a self-hosted deployment control plane
@@ -99,6 +103,34 @@ class Units:
         self._control("enable", NAME)
         self._control("restart", NAME)
 
+    def await_server(self, answers: Callable[[], bool]) -> None:
+        """Return once it answers. To systemd a server that ends at once has been started, too."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while not answers():
+            if time.monotonic() > deadline or self._said("is-active", NAME) != "active":
+                raise Problem(
+                    f"{NAME} is installed, but its server does not come up; "
+                    f"its last words:{self._last_words()}",
+                    hint=f"mend that and type it again, or: refloat service uninstall{self._flag}",
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def _last_words(self) -> str:
+        scope = ("--user",) if self.user else ()
+        command = [
+            "journalctl",
+            *scope,
+            "--unit",
+            NAME,
+            "--lines",
+            str(_SHOWN),
+            "--output",
+            "cat",
+            "--no-pager",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "".join(f"\n  | {line}" for line in done.stdout.splitlines()) or "\n  | (it said nothing)"
+
     def uninstall(self) -> bool:
         """Stop the server and take the unit away; the applications go on. False when there was none."""
         self.check()
@@ -129,13 +161,17 @@ class Units:
                 "a unit of the whole machine needs root", hint="use sudo, or --user for one of your own"
             )
 
+    @property
+    def _flag(self) -> str:
+        return " --user" if self.user else ""
+
     def _control(self, *words: str) -> None:
         done = self._run(*words)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise Problem(
                 f"{' '.join(done.args)} failed: {said[-1] if said else done.returncode}",
-                hint=f"see: journalctl {'--user ' if self.user else ''}-u {NAME}",
+                hint=f"see: journalctl{self._flag} -u {NAME}",
             )
 
     def _said(self, *words: str) -> str:

@@ -48,6 +48,11 @@ class WorkingTree:
         """Where the server fetches it from."""
         return self._ours.as_uri()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it was brought up before."""
+        return (self._ours / "HEAD").exists()
+
     def files(self) -> tuple[str, ...]:
         """The files that belong to the folder by git's rules, relative to it."""
         found = sorted(set(_listed(self.folder)))
@@ -75,7 +80,7 @@ class WorkingTree:
     # -- our repository
 
     def _prepare(self) -> None:
-        if not (self._ours / "HEAD").exists():
+        if not self.is_known:
             words = (
                 "init",
                 "--quiet",

@@ -15,6 +15,8 @@ BOOT_SECONDS = 120
 SETTLED_SECONDS = 10
 """How long a service without a readiness probe may listen only elsewhere, and say nothing, before it has
 failed. Long, because some open a port for their measurements first. Who needs longer declares a probe."""
+ASTRAY_SECONDS = 30
+"""The same for one that goes on talking, or opens one port after another, and never its own."""
 ALIVE_SECONDS = 1.0
 """How long a service that listens nowhere must live to count as started."""
 VERIFY_SECONDS = 15.0
@@ -26,7 +28,10 @@ _PAUSE_SHARE = 0.08
 _LAST_LINES = 20
 _LOOK_EVERY = 1.0
 
-_USE_PORT = "let its command listen on $PORT, for example in the Procfile: web: python app.py --port $PORT"
+_USE_PORT = (
+    "let its command listen on $PORT, for example in the Procfile: web: python app.py --port $PORT; "
+    "one that opens its port later declares a readiness probe with an initial_delay_seconds"
+)
 
 Note = Callable[[Attempt], Awaitable[None]]
 """Told before each further try; what it raises ends the work."""
@@ -46,6 +51,7 @@ class ReadinessWait:
         self._probe = revision.readiness or (_LISTENS if routed else None)
         self._note = note
         self._settling: tuple[object, float] = ((), 0.0)
+        self._astray_since: float | None = None
         self._look_again = 0.0
 
     async def until_ready(self) -> None:
@@ -106,7 +112,7 @@ class ReadinessWait:
                 raise await self._failure(_died(instance, self._revision.command))
 
     async def _settled_elsewhere(self, instances: Sequence[Instance], now: float) -> str:
-        """Where it has listened, unchanged and silent, for too long to be still starting; or "".
+        """Where it has listened for too long to be still starting; or "". Unchanged and silent counts sooner.
 
         Somebody who declared a probe said how long to wait, and is believed.
         """
@@ -114,10 +120,16 @@ class ReadinessWait:
             return ""
         self._look_again = now + _LOOK_EVERY
         astray = await self._elsewhere(instances)
+        if not astray:
+            self._astray_since = None
+            return ""
         last = await self._engine.logs(self._revision.key, 1)
-        if not astray or (astray, last) != self._settling[0]:
+        if self._astray_since is None:
+            self._astray_since = now
+        if self._astray_since == now or (astray, last) != self._settling[0]:
             self._settling = ((astray, last), now)
-        return astray if now - self._settling[1] >= SETTLED_SECONDS else ""
+        is_over = now - self._settling[1] >= SETTLED_SECONDS or now - self._astray_since >= ASTRAY_SECONDS
+        return astray if is_over else ""
 
     async def _elsewhere(self, instances: Sequence[Instance]) -> str:
         """Where the first instance that is not at its endpoint listens, in words; or ""."""

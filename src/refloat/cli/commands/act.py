@@ -5,9 +5,12 @@ import click
 from refloat.cli.options import (
     accepted,
     as_json_option,
+    check_plan,
     check_timeout,
     client,
-    environment_argument,
+    if_plan_option,
+    meant_environment_argument,
+    plan_option,
     print_json,
     timeout_option,
     watch_option,
@@ -18,15 +21,17 @@ services_argument = click.argument("services", nargs=-1, metavar="[SERVICE]...")
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @watch_option
-@click.option("--plan", "plan_hash", metavar="HASH", help="Only if the plan is still the one with this hash.")
+@plan_option
+@if_plan_option
 @click.option("--require-zero-downtime", is_flag=True, help="Only if no service is interrupted.")
 @timeout_option
 @as_json_option
 def redeploy(
-    environment: str,
+    environment: str | None,
     watch: bool,
+    only_plan: bool,
     plan_hash: str | None,
     require_zero_downtime: bool,
     timeout: float | None,
@@ -38,9 +43,13 @@ def redeploy(
     takes their commits.
     """
     from refloat.cli.lookup import find_environment
+    from refloat.cli.planned import show_plan
     from refloat.cli.versions import tell_what_is_ahead
 
+    check_plan(only_plan, watch, plan_hash, require_zero_downtime, timeout)
     check_timeout(timeout, follows=watch)
+    if only_plan:
+        return show_plan(client(), environment, "redeploy", as_json=as_json)
     server = client()
     found = find_environment(server, environment)
     query = {"plan": plan_hash} if plan_hash else {}
@@ -54,14 +63,14 @@ def redeploy(
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @services_argument
 @click.option("--commit", metavar="ID", help="This commit instead of the branch's newest; for one SERVICE.")
 @watch_option
 @timeout_option
 @as_json_option
 def deploy(
-    environment: str,
+    environment: str | None,
     services: tuple[str, ...],
     commit: str | None,
     watch: bool,
@@ -82,13 +91,13 @@ def deploy(
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @services_argument
 @watch_option
 @timeout_option
 @as_json_option
 def stop(
-    environment: str, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
+    environment: str | None, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
 ) -> int:
     """Stop the environment, or some services. `refloat redeploy` starts it again."""
     from refloat.cli.lookup import find_environment, find_services, ids_body
@@ -105,13 +114,13 @@ def stop(
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @services_argument
 @watch_option
 @timeout_option
 @as_json_option
 def restart(
-    environment: str, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
+    environment: str | None, services: tuple[str, ...], watch: bool, timeout: float | None, as_json: bool
 ) -> int:
     """Restart all services, or those that are named. With the configuration they run with."""
     from refloat.cli.lookup import find_environment, find_services, ids_body
@@ -127,9 +136,9 @@ def restart(
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @as_json_option
-def cancel(environment: str, as_json: bool) -> None:
+def cancel(environment: str | None, as_json: bool) -> None:
     """Cancel the deployment that runs. Or the next one, if none does."""
     from refloat.cli.lookup import find_environment
 

@@ -2,17 +2,17 @@
 
 import click
 
-from refloat.cli.options import as_json_option, client, environment_argument, print_json
+from refloat.cli.options import as_json_option, client, meant_environment_argument, print_json
 from refloat.cli.problems import Problem
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @click.option(
     "--version", metavar="ID", help="A deployment's request id or execution id. Default: what was asked last."
 )
 @as_json_option
-def explain(environment: str, version: str | None, as_json: bool) -> None:
+def explain(environment: str | None, version: str | None, as_json: bool) -> None:
     """Say why a deployment is where it is."""
     from refloat.cli.lookup import find_environment
 

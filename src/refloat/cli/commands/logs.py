@@ -8,7 +8,7 @@ from refloat.cli.options import (
     as_json_option,
     check_timeout,
     client,
-    environment_argument,
+    meant_environment_argument,
     print_json,
     timeout_option,
 )
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @click.option(
     "--follow", is_flag=True, help="Go on to the deployment's end; the exit code says how it ended."
 )
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 )
 @timeout_option
 @as_json_option
-def logs(environment: str, follow: bool, version: str | None, timeout: float | None, as_json: bool) -> int:
+def logs(
+    environment: str | None, follow: bool, version: str | None, timeout: float | None, as_json: bool
+) -> int:
     """Print the log of a deployment."""
     from refloat.cli import render
     from refloat.cli.lookup import find_environment

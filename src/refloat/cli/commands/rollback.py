@@ -5,9 +5,12 @@ import click
 from refloat.cli.options import (
     accepted,
     as_json_option,
+    check_plan,
     check_timeout,
     client,
-    environment_argument,
+    if_plan_option,
+    meant_environment_argument,
+    plan_option,
     timeout_option,
     to_option,
     watch_option,
@@ -15,29 +18,34 @@ from refloat.cli.options import (
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @to_option
 @watch_option
-@click.option("--plan", "plan_hash", metavar="HASH", help="Only if the plan is still the one with this hash.")
+@plan_option
+@if_plan_option
 @timeout_option
 @as_json_option
 def rollback(
-    environment: str,
+    environment: str | None,
     to: str | None,
     watch: bool,
+    only_plan: bool,
     plan_hash: str | None,
     timeout: float | None,
     as_json: bool,
 ) -> int:
     """Deploy an earlier deployment again: code, configuration, values.
 
-    What is configured stays, so `refloat redeploy` goes forward again. `refloat plan ENVIRONMENT --action
-    rollback` shows before what would be done.
+    What is configured stays, so `refloat redeploy` goes forward again.
     """
     from refloat.cli.going_back import way_back
     from refloat.cli.lookup import find_environment
+    from refloat.cli.planned import show_plan
 
+    check_plan(only_plan, watch, plan_hash, timeout)
     check_timeout(timeout, follows=watch)
+    if only_plan:
+        return show_plan(client(), environment, "rollback", to, as_json=as_json)
     server = client()
     found = find_environment(server, environment)
     way = way_back(server, found, to)

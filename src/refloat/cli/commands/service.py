@@ -28,12 +28,17 @@ def install(user: bool, only_print: bool) -> None:
     A server that `up` started is replaced; its applications go on meanwhile.
     """
     from refloat.cli import context, systemd
-    from refloat.cli.background import command, settings_variables
+    from refloat.cli.background import Found, command, settings_variables, who_answers
     from refloat.cli.ending import end_server, kept_by_systemd
     from refloat.supervisor.occupancy import occupant
 
+    def answers() -> bool:
+        pid = occupant(settings.data_dir)
+        return bool(pid and kept_by_systemd(pid)) and who_answers(url) is Found.REFLOAT
+
     environ = context.with_remembered(os.environ)
     settings = context.read_settings(environ)
+    url = context.server_url({**environ, "REFLOAT_URL": ""})
     variables = settings_variables(environ, settings)
     text = systemd.unit(command(), variables, user=user)
     if only_print:
@@ -46,6 +51,7 @@ def install(user: bool, only_print: bool) -> None:
     if pid and not kept_by_systemd(pid):
         end_server(settings)
     units.install(text)
+    units.await_server(answers)
     click.echo(
         f"{units.path} is installed and runs; its log: journalctl {'--user ' if user else ''}-u refloat"
     )

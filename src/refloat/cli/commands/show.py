@@ -2,15 +2,15 @@
 
 import click
 
-from refloat.cli.options import as_json_option, client, environment_argument, print_json, to_option
+from refloat.cli.options import as_json_option, client, meant_environment_argument, print_json, to_option
 
 ACTIONS = ("deploy", "redeploy", "restart", "rollback", "stop", "uninstall", "delete")
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @as_json_option
-def status(environment: str, as_json: bool) -> None:
+def status(environment: str | None, as_json: bool) -> None:
     """Show what is deployed, and whether it equals what is configured."""
     from refloat.cli import render
     from refloat.cli.lookup import find_environment
@@ -28,7 +28,7 @@ def status(environment: str, as_json: bool) -> None:
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @click.option(
     "--action",
     type=click.Choice(ACTIONS),
@@ -38,33 +38,20 @@ def status(environment: str, as_json: bool) -> None:
 )
 @to_option
 @as_json_option
-def plan(environment: str, action: str, to: str | None, as_json: bool) -> None:
+def plan(environment: str | None, action: str, to: str | None, as_json: bool) -> int:
     """Show what an action would do now. Nothing is done."""
-    from refloat.cli import render
-    from refloat.cli.going_back import Way, way_back
-    from refloat.cli.lookup import find_environment
+    from refloat.cli.planned import show_plan
 
     if to and action != "rollback":
         raise click.UsageError("--to needs --action rollback")
-    server = client()
-    found = find_environment(server, environment)
-    if action == "rollback":
-        way = way_back(server, found, to)
-    else:
-        way = Way("", "", server.get(f"/refloat/environment/{found['id']}/plan", action=action))
-    if as_json:
-        print_json(way.plan)
-        return
-    if way.told:
-        click.echo(f"back to {way.told}")
-    click.echo(render.plan(way.plan, environment, action, way.to))
+    return show_plan(client(), environment, action, to, as_json=as_json)
 
 
 @click.command()
-@environment_argument
+@meant_environment_argument
 @click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
 @as_json_option
-def history(environment: str, limit: int, as_json: bool) -> None:
+def history(environment: str | None, limit: int, as_json: bool) -> None:
     """List the last deployments, newest first."""
     from refloat.cli import render
     from refloat.cli.lookup import find_environment

@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from refloat.cli.options import as_json_option, client, environment_argument, print_json
+from refloat.cli.options import (
+    as_json_option,
+    client,
+    environment_argument,
+    meant_environment_argument,
+    print_json,
+)
 from refloat.cli.problems import Problem
 
 service_option = click.option(
@@ -24,10 +30,10 @@ def secret() -> None:
 
 
 @var.command("list")
-@environment_argument
+@meant_environment_argument
 @service_option
 @as_json_option
-def list_variables(environment: str, service: str | None, as_json: bool) -> None:
+def list_variables(environment: str | None, service: str | None, as_json: bool) -> None:
     """List the variables, those that are inherited from wider scopes included."""
     from refloat.cli import render
     from refloat.cli.scope import Scope
