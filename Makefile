@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants crash chaos proof newcomer check lint lock states clean
+.PHONY: help demo test sim mutants crash chaos static proof newcomer check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -45,7 +45,11 @@ crash: $(VENV)/dev.ready ## kill a real server before, during and after every st
 chaos: $(VENV)/dev.ready ## ten minutes of real servers on PostgreSQL, killed, frozen and restarted under load
 	@$(BIN)/python benchmarks/chaos.py
 
-proof: crash mutants chaos newcomer ## what takes too long for CI (an hour, as root)
+MINUTES ?= 60
+static: $(VENV)/dev.ready ## MINUTES=60 without any server, under load; then they come back and roll everything
+	@$(BIN)/python benchmarks/static_stability.py --minutes $(MINUTES)
+
+proof: crash mutants chaos static newcomer ## what takes too long for CI (two hours, as root)
 
 newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
 	@tests/newcomer/clean_root.sh demo
