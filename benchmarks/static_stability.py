@@ -27,6 +27,7 @@ def measured(minutes: float) -> Figures:
     if programs is None:
         raise SystemExit("PostgreSQL is missing: apt-get install postgresql")
     postgres, folder = PostgresServer(programs), Path(tempfile.mkdtemp(prefix="refloat-static-"))
+    folder.chmod(0o755)
     try:
         postgres.start()
         return asyncio.run(measure(folder, postgres, minutes * 60))
