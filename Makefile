@@ -39,8 +39,8 @@ lint: $(VENV)/dev.ready ## style, types and layers
 mutants: $(VENV)/dev.ready ## put deliberate defects into the product; the simulation must find each
 	@$(BIN)/python -m pytest -m mutant
 
-crash: $(VENV)/dev.ready ## kill a real server before, during and after every step
-	@$(BIN)/python -m pytest -m matrix
+crash: $(VENV)/dev.ready ## kill a real server before, during and after every step, on both stores and engines
+	@$(BIN)/python -m pytest -m matrix -n $$((2 * $$(nproc)))
 
 chaos: $(VENV)/dev.ready ## ten minutes of real servers on PostgreSQL, killed, frozen and restarted under load
 	@$(BIN)/python benchmarks/chaos.py
