@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants crash chaos proof newcomer check lint lock states clean
+.PHONY: help demo test sim mutants crash chaos static proof newcomer check lint lock states clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -39,13 +39,17 @@ lint: $(VENV)/dev.ready ## style, types and layers
 mutants: $(VENV)/dev.ready ## put deliberate defects into the product; the simulation must find each
 	@$(BIN)/python -m pytest -m mutant
 
-crash: $(VENV)/dev.ready ## kill a real server before, during and after every step
-	@$(BIN)/python -m pytest -m matrix
+crash: $(VENV)/dev.ready ## kill a real server before, during and after every step, on both stores and engines
+	@$(BIN)/python -m pytest -m matrix -n $$((2 * $$(nproc)))
 
 chaos: $(VENV)/dev.ready ## ten minutes of real servers on PostgreSQL, killed, frozen and restarted under load
 	@$(BIN)/python benchmarks/chaos.py
 
-proof: crash mutants chaos newcomer ## what takes too long for CI (an hour, as root)
+MINUTES ?= 60
+static: $(VENV)/dev.ready ## MINUTES=60 without any server, under load; then they come back and roll everything
+	@$(BIN)/python benchmarks/static_stability.py --minutes $(MINUTES)
+
+proof: crash mutants chaos static newcomer ## what takes too long for CI (two hours, as root)
 
 newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
 	@tests/newcomer/clean_root.sh demo

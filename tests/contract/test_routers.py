@@ -127,6 +127,11 @@ async def test_serving_says_what_was_switched_to_last(router: Router, name: str)
     assert await router.serving(name) is None
 
 
+async def test_a_service_without_an_address_cannot_be_switched(router: Router) -> None:
+    with pytest.raises(NotFound, match="no address"):
+        await router.switch("nobody", "", ())
+
+
 async def test_domains_are_attached_as_given_and_kept_by_what_does_not_name_them(
     router: Router, name: str
 ) -> None:

@@ -40,6 +40,7 @@ def test_deploy_stop_restart_cancel_and_history(installation: Installation, shel
     assert "nothing to stop" in shell("stop", "shop", expect=1)
     rows = shell("history", "shop").splitlines()
     assert [row.split()[3] for row in rows[1:]] == ["STOP", "STOP", "RESTART", "DEPLOY"]
+    assert "LONGEST" in rows[0]
     assert rows[1].startswith("4 ") and "STOPPED" in rows[1]
     assert len(shell("history", "shop", "--limit", "1").splitlines()) == 2
     assert "nothing to cancel" in shell("cancel", "shop", expect=1)

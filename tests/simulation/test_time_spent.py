@@ -60,6 +60,28 @@ async def test_what_took_longer_than_in_the_last_good_deployment_is_named(plane:
     assert f"{word}: ready of api {ready['more']:+.2f} s" in "\n".join(found["words"])
 
 
+async def test_history_shows_the_longest_segment_of_each_deployment(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "boot_seconds=0.2")
+    first = await _rolled(plane, environment)
+    source = {"url": "https://example.org/api.git#build_seconds=0.2"}
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "git_repository": source})
+    second = await _rolled(plane, environment)
+    page = await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    shown = {item["deployment_request_id"]: item["longest"] for item in page["results"]}
+    for it in (first, second):
+        segments = (await _spent(plane, it))["segments"]
+        most = max(segments, key=lambda segment: segment["seconds"])
+        assert {k: v for k, v in shown[it].items() if k != "words"} == most
+        assert shown[it]["words"].startswith(most["step"] or most["kind"])
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    await plane.until(environment, "BUILDING", "DEPLOYING")
+    page = await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    assert page["results"][0]["longest"] is None
+    await plane.ended(environment)
+
+
 async def test_what_has_not_ended_has_no_path_and_what_never_began_was_queued(
     plane: ControlPlane,
 ) -> None:

@@ -105,6 +105,14 @@ def time_spent(it: TimeSpent) -> Body:
     }
 
 
+def longest(path: tuple[Segment, ...]) -> Body | None:
+    """The segment that took most of a deployment's time, and what it is called."""
+    if not path:
+        return None
+    most = max(path, key=lambda segment: segment.seconds)
+    return {**_segment(most), "words": _called(most)}
+
+
 def _wall(path: tuple[Segment, ...]) -> float:
     return (path[-1].ended_at - path[0].started_at).total_seconds() if path else 0.0
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from refloat.api.explanations import longest
 from refloat.api.states import (
     State,
     action_status,
@@ -13,6 +14,7 @@ from refloat.api.states import (
 )
 from refloat.api.statuses import service_metrics, status_details, timestamp
 from refloat.control.context import Context
+from refloat.control.explanations import path_of
 from refloat.domain.deployment import Deployment, Event, Step, Target, Verb
 from refloat.domain.ids import execution_id
 from refloat.domain.resources import Environment, Project
@@ -185,6 +187,7 @@ async def _item_v2(context: Context, environment: Environment, deployment: Deplo
         "deployment_request_id": deployment.id,
         "plan_hash": deployment.plan_hash,
         "reason": deployment.reason or None,
+        "longest": longest(await path_of(read, deployment, steps)) if deployment.ended else None,
     }
 
 

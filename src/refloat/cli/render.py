@@ -102,7 +102,7 @@ def history(items: Sequence[Json], environment: str) -> str:
     """Deployments, one a line, and why they failed."""
     if not items:
         return f"{environment} was never deployed"
-    rows = [["NUMBER", "BEGAN (UTC)", "ACTION", "STATE", "TOOK", "BY", "REASON"]]
+    rows = [["NUMBER", "BEGAN (UTC)", "ACTION", "STATE", "TOOK", "LONGEST", "BY", "REASON"]]
     for item in items:
         by = item["auditing_data"]
         rows.append(
@@ -112,11 +112,17 @@ def history(items: Sequence[Json], environment: str) -> str:
                 str(item["trigger_action"]),
                 state(str(item["status"])),
                 item["total_duration"].removeprefix("PT").lower(),
+                _longest(item["longest"]),
                 str(by["triggered_by"]),
                 diagnosis(item) if item["action_status"] == "ERROR" else str(item["reason"] or ""),
             ]
         )
     return table(rows)
+
+
+def _longest(segment: Json | None) -> str:
+    """What took most of the time."""
+    return f"{segment['words']} {seconds(segment['seconds'])}" if segment else "-"
 
 
 def log_line(line: Json) -> str:

@@ -17,10 +17,11 @@ import msgspec
 from refloat.app import database_path, open_database
 from refloat.domain.errors import Conflict, Invalid, Unavailable
 from refloat.settings import Settings
-from refloat.store.archive import KEY, NODE, TOKEN, Archive, Manifest, Writer
+from refloat.store.archive import KEY, NODE, TOKEN, Archive, Manifest, Rows, Writer
 from refloat.store.backup import load_tables, refuse_servers, write_tables
 from refloat.store.database import Database
 from refloat.store.facts import expect_key
+from refloat.store.older import at_this_schema
 from refloat.store.schema import HEAD, revision, revision_postgres
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
@@ -132,22 +133,24 @@ async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Database]:
 def restore(settings: Settings, file: Path) -> Kept:
     """Everything of the backup, or nothing: the file is read through before anything is touched.
 
-    Raises Conflict for a target in use, Invalid for a file that is no whole backup of this schema.
+    One of an older schema is migrated on the way. Raises Conflict for a target in use, Invalid for a file
+    that is no whole backup, or one of a newer schema.
     """
     archive = Archive(file)
     try:
-        archive.check(HEAD)
+        archive.check()
         _make(settings)
         lock = occupy(settings.data_dir)
         try:
-            restored = asyncio.run(_restore(settings, archive))
+            with at_this_schema(archive, settings.data_dir) as rows:
+                restored, counts = asyncio.run(_restore(settings, archive, rows)), rows.counts
         finally:
             os.close(lock)
     finally:
         archive.close()
     manifest, there = archive.manifest, any((settings.node_dir / "services").glob("*"))
     beside = str(settings.node_dir) if there else ""
-    return Kept(file=str(file), at=manifest.at, rows=manifest.rows, restored=restored, beside=beside)
+    return Kept(file=str(file), at=manifest.at, rows=counts, restored=restored, beside=beside)
 
 
 def _make(settings: Settings) -> None:
@@ -158,7 +161,7 @@ def _make(settings: Settings) -> None:
             raise Unavailable(f"{folder} cannot be made: {error.strerror}") from None
 
 
-async def _restore(settings: Settings, archive: Archive) -> tuple[str, ...]:
+async def _restore(settings: Settings, archive: Archive, rows: Rows) -> tuple[str, ...]:
     key = archive.secret(KEY) or b""
     if len(key) != 32:
         raise Invalid("the backup is damaged: its secret.key does not hold 32 bytes")
@@ -168,7 +171,7 @@ async def _restore(settings: Settings, archive: Archive) -> tuple[str, ...]:
             async with database.transaction() as tx:
                 if settings.shared:  # else the lock of the data directory says it
                     await refuse_servers(tx, _RESTORE)
-                await load_tables(tx, archive, postgres=settings.shared)
+                await load_tables(tx, rows, postgres=settings.shared)
                 await expect_key(tx, Sealer(key), "the backup")
         return (str(settings.key_file), *_place_rest(settings, archive))
     finally:

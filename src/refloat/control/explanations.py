@@ -1,11 +1,12 @@
 """What is recorded of a deployment, read at one instant: why it is where it is, and what took its time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from refloat.control.context import Context
-from refloat.domain.deployment import Deployment
+from refloat.domain.deployment import Deployment, Step
 from refloat.domain.errors import Conflict, NotFound
 from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Environment
@@ -109,21 +110,23 @@ async def time_spent(context: Context, deployment_id: str) -> TimeSpent:
                 f"the deployment {deployment.id} has not ended",
                 hint="what it waits for is told by /refloat/deployment/{id}/explain",
             )
-        path = await _path(reader, deployment)
+        path = await path_of(reader, deployment, await store.steps(reader, deployment.id))
         earlier = await _earlier(reader, deployment)
         if earlier is None:
             return TimeSpent(deployment, path)
-        before = await _path(reader, earlier)
-        found = changes(path, before, await store.steps(reader, earlier.id))
+        steps = await store.steps(reader, earlier.id)
+        before = await path_of(reader, earlier, steps)
+        found = changes(path, before, steps)
         return TimeSpent(deployment, path, earlier, before, found)
 
 
-async def _path(reader: Reader, deployment: Deployment) -> tuple[Segment, ...]:
+async def path_of(reader: Reader, deployment: Deployment, steps: Sequence[Step]) -> tuple[Segment, ...]:
+    """The critical path of a deployment that has ended, with these steps."""
     plan = None
     if deployment.number is not None:
         text, _ = await store.claimed_documents(reader, deployment.id)
         plan = msgspec.json.decode(text, type=Plan)
-    return critical_path(deployment, await store.steps(reader, deployment.id), plan)
+    return critical_path(deployment, steps, plan)
 
 
 async def _earlier(reader: Reader, deployment: Deployment) -> Deployment | None:

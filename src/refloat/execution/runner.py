@@ -300,7 +300,8 @@ class Runner:
         serving = ""
         if target.phase not in (Phase.QUEUED, Phase.WAITING):
             await self._journal.advance(steps.service_id, Phase.CANCELING)
-            serving = await self._undo(steps)
+            await self._undo(steps)
+            serving = await steps.serving_now() or ""
         await self._journal.advance(steps.service_id, Phase.CANCELED, reason, serving)
 
     async def _fail(self, steps: ServiceSteps, error: RefloatError) -> None:
@@ -312,21 +313,24 @@ class Runner:
         lines = [(Level.ERROR, redact(line, secrets)) for line in log]
         if lines:
             await self._journal.tell(steps.service_id, "log", lines)
-        serving = await self._undo(steps)
+        await self._undo(steps)
+        serving = await steps.serving_now()
         building = self._journal.target(steps.service_id).phase is Phase.BUILDING
         phase = Phase.BUILD_FAILED if building or isinstance(error, BuildFailed) else Phase.FAILED
         reason = redact(str(error), secrets) + _now_serves(serving, steps)
-        await self._journal.advance(steps.service_id, phase, reason, serving)
+        await self._journal.advance(steps.service_id, phase, reason, serving or "")
 
-    async def _undo(self, steps: ServiceSteps) -> str:
-        """The key that serves afterwards; an undo that fails is told and leaves the error as it is."""
+    async def _undo(self, steps: ServiceSteps) -> None:
+        """Return to what was applied; an undo that fails is told and leaves the error as it is."""
         if not (steps.touched or steps.executing):
-            return steps.plan.replaces or ""
+            return
         try:
-            return await steps.undo()
-        except StepFailed as error:
-            await self._journal.tell(steps.service_id, "undo", [(Level.ERROR, f"cannot return: {error}")])
-            return ""
+            await steps.undo()
+        except (Fenced, *STORAGE):
+            raise
+        except RefloatError as error:
+            line = redact(f"cannot return: {error}", steps.secrets)
+            await self._journal.tell(steps.service_id, "undo", [(Level.ERROR, line)])
 
     async def _retire(self, steps: ServiceSteps) -> None:
         """After a verified switch: cleaning up may warn, it cannot change the outcome."""
@@ -353,11 +357,19 @@ class Runner:
         self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
 
 
-def _now_serves(serving: str, steps: ServiceSteps) -> str:
-    if not steps.plan.routed:
+def _now_serves(serving: str | None, steps: ServiceSteps) -> str:
+    """What to tell of what was seen; nothing when nobody could see."""
+    if not steps.plan.routed or serving is None:
         return ""
-    number = serving.rpartition(".")[2]
-    return f"; deployment {number} serves now" if number else "; nothing serves now"
+    if serving:
+        return f"; deployment {_number(serving)} serves now"
+    if steps.plan.replaces:
+        return f"; nothing serves yet, deployment {_number(steps.plan.replaces)} is brought back"
+    return "; nothing serves now"
+
+
+def _number(revision_key: str) -> str:
+    return revision_key.rpartition(".")[2]
 
 
 def _outcome(targets: Sequence[Target], canceled: bool) -> tuple[Phase, str]:

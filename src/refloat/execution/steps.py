@@ -7,12 +7,12 @@ import msgspec
 
 from refloat.builders.base import BuildRequest
 from refloat.domain.deployment import Attempt, Swap, Verb
-from refloat.domain.errors import StepFailed
+from refloat.domain.errors import RefloatError, StepFailed
 from refloat.domain.progress import Action, Phase
 from refloat.domain.revision import ALIVE, InstanceState, Ran, Revision
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
-from refloat.execution.deadline import Overdue, within
+from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import run_job, run_release, timetable_of
 from refloat.execution.journal import Effect, Output
@@ -223,20 +223,34 @@ class ServiceSteps(ServiceInDeployment):
 
     # -- after a failure or a cancel
 
-    async def undo(self) -> str:
-        """Return to what was applied before, and end what this deployment started; the key that serves.
+    async def undo(self) -> None:
+        """Return to what was applied before, and end what this deployment started.
 
         Called only when something was touched or may execute. Its own steps are journalled and survive a
         cancel.
         """
         if not self.touched:
             await self._undo_step(StepName.DISCARD, self._discard)
-            return self.plan.replaces or ""
+            return
         if not self.plan.routed and self.plan.change is Change.RECREATE:  # both would use the same data
             await self._undo_step(StepName.DISCARD, self._discard)
-        revert = await self._undo_step(StepName.REVERT, self._revert)
+        await self._undo_step(StepName.REVERT, self._revert)
         await self._undo_step(StepName.DISCARD, self._discard)
-        return str(revert["serving"])
+
+    async def serving_now(self) -> str | None:
+        """The key of the revision that serves, as route and cluster tell; "" for none, None when they do
+        not tell. What ought to serve may not: a machine that went down took it along."""
+        try:
+            return await within(self._means.clock, self._seen_serving(), OBSERVE_SECONDS)
+        except (Overdue, RefloatError):
+            return None
+
+    async def _seen_serving(self) -> str:
+        key = self.plan.replaces or ""
+        if self.plan.routed:
+            route = await self._means.platform.router.serving(self.service_id)
+            key = route.revision_key if route else ""
+        return key if any(i.state is InstanceState.RUNNING for i in await self._observed(key)) else ""
 
     async def _undo_step(self, name: StepName, effect: Effect) -> Output:
         return await self._means.journal.step(
@@ -248,7 +262,8 @@ class ServiceSteps(ServiceInDeployment):
         if self.plan.routed:
             await reattach(router, self.service_id, before)
         if before is None or not before.should_run:
-            await (await self._held()).router.switch(self.service_id, "", ())
+            if self.plan.routed:
+                await (await self._held()).router.switch(self.service_id, "", ())
             return {"serving": ""}
         old = self._old()
         instances = [i for i in await self._observed(old.key) if i.state in ALIVE]

@@ -71,7 +71,10 @@ class Router(Protocol):
         ...
 
     async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:
-        """Send every new request to these endpoints, atomically; none = answer 503. Idempotent."""
+        """Send every new request to these endpoints, atomically; none = answer 503. Idempotent.
+
+        Raises NotFound for a service that has no address.
+        """
         ...
 
     async def serving(self, service_id: str) -> Serving | None:

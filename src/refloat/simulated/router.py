@@ -1,7 +1,7 @@
 """The simulated router: routes in a dictionary, answers by script, traffic only if a test adds it."""
 
 from refloat.clock import Clock
-from refloat.domain.errors import Conflict
+from refloat.domain.errors import Conflict, NotFound
 from refloat.routers.base import Address, Answer, Counts, Domain, Serving
 from refloat.simulated.world import World
 
@@ -36,6 +36,8 @@ class SimulatedRouter:
         self._world.domains[service_id] = domains
 
     async def switch(self, service_id: str, revision_key: str, endpoints: tuple[str, ...]) -> None:
+        if service_id not in self._world.hosts:
+            raise NotFound(f"the edge has no address for {service_id}")
         running = self._world.running.get(revision_key)
         if running and running.script.word("answer") == "old":
             return

@@ -17,23 +17,37 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import msgspec
 
 from refloat.domain.errors import Invalid, Unavailable
+from refloat.store.schema import HEAD, SCHEMAS
 from refloat.store.tables import metadata
 
 FORMAT = 1
 KIND = "refloat backup"
 MANIFEST = "manifest.json"
 KEY, TOKEN, NODE = "secret.key", "admin.token", "node.id"
-TABLES = tuple(t for t in metadata.sorted_tables if t.name not in ("replica", "node"))
-"""What a backup holds. Which servers live and lead is not among it: that is over when it is restored."""
+NOT_KEPT = ("replica", "node")
+"""Which servers live and lead: that is over when a backup is restored."""
+TABLES = tuple(t for t in metadata.sorted_tables if t.name not in NOT_KEPT)
+"""What a backup of this schema holds."""
 _LARGEST_SECRET = 4096
 _PART = 1024 * 1024
 
 RawRow = dict[str, str | int | None]
+
+
+class Rows(Protocol):
+    """The rows of a backup, as this schema has them."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each table."""
+        ...
+
+    def rows(self, table: str) -> Iterator[RawRow]: ...
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,16 +139,25 @@ class Archive:
             raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
         self.manifest = self._manifest()
 
-    def check(self, schema: str) -> None:
-        """Read all of it once, for this schema; afterwards nothing can be wrong with it but its rows."""
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.manifest.rows
+
+    def check(self) -> None:
+        """Read all of it once; afterwards nothing can be wrong with it but its rows.
+
+        Raises Invalid also for one of a newer schema; an older one can be migrated.
+        """
         theirs = self.manifest
-        if theirs.schema != schema:
+        if theirs.schema not in SCHEMAS:
             raise Invalid(
-                f"{self._path} has the tables of schema {theirs.schema}; this Refloat has {schema}",
-                hint=f"restore it by Refloat {theirs.version}, which made it, then change the version",
+                f"{self._path} has the tables of schema {theirs.schema}, made by Refloat {theirs.version};"
+                f" this one knows them up to {HEAD}",
+                hint=f"restore it by Refloat {theirs.version}, which made it, or a newer one",
             )
-        expected = {t.name: f"tables/{t.name}.ndjson" for t in TABLES}
-        if set(theirs.rows) != set(expected) or not {*expected.values(), KEY} <= set(theirs.members):
+        members = {KEY, *(f"tables/{name}.ndjson" for name in theirs.rows)}
+        complete = theirs.schema != HEAD or set(theirs.rows) == {t.name for t in TABLES}
+        if not complete or not members <= set(theirs.members):
             raise self._damaged("its list of tables is not that of its schema")
         for name, digest in theirs.members.items():
             if self._digest(name) != digest:
@@ -148,7 +171,7 @@ class Archive:
             return member.read(_LARGEST_SECRET)
 
     def rows(self, table: str) -> Iterator[RawRow]:
-        """The rows of a table, one at a time."""
+        """The rows of a table, one at a time, as its own schema has them."""
         decoder = msgspec.json.Decoder(RawRow)
         with self._reading(table), self._zip.open(f"tables/{table}.ndjson") as lines:
             for line in lines:

@@ -12,7 +12,7 @@ from sqlalchemy.sql.expression import table as sql_table
 
 from refloat.domain.errors import Conflict, Invalid
 from refloat.domain.resources import Cluster, Organization, Project
-from refloat.store.archive import TABLES, Archive, RawRow, Writer
+from refloat.store.archive import TABLES, RawRow, Rows, Writer
 from refloat.store.database import NameTaken, Query, Reader, Transaction
 from refloat.store.deployments import storable
 from refloat.store.tables import event, metadata, resource
@@ -68,7 +68,7 @@ def _paging(table: Table) -> tuple[Query, Query]:
     return Query(page), Query(page.where(beyond))
 
 
-async def load_tables(tx: Transaction, archive: Archive, *, postgres: bool) -> None:
+async def load_tables(tx: Transaction, archive: Rows, *, postgres: bool) -> None:
     """Put all rows in place of what a first start made.
 
     Raises Conflict when anything was ever made or deployed there, Invalid for rows that do not fit.
@@ -84,7 +84,7 @@ async def load_tables(tx: Transaction, archive: Archive, *, postgres: bool) -> N
         await tx.one(_COUNT_ON, last=row["last"])
 
 
-async def _load(tx: Transaction, archive: Archive, table: Table) -> None:
+async def _load(tx: Transaction, archive: Rows, table: Table) -> None:
     names = {c.name for c in table.c}
     loaded = 0
     try:
@@ -97,7 +97,7 @@ async def _load(tx: Transaction, archive: Archive, table: Table) -> None:
             loaded += 1
     except NameTaken:
         raise Invalid(f"the backup is damaged: {table.name} has two rows with one key") from None
-    if loaded != archive.manifest.rows[table.name]:
+    if loaded != archive.counts[table.name]:
         raise Invalid(f"the backup is damaged: {table.name} has {loaded} rows and not as many as it says")
 
 

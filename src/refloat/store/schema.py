@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 HEAD = "0003"
 """The newest revision in `migrations/versions`; a test compares it."""
+_MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMAS = frozenset(it.name.partition("_")[0] for it in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+"""Every revision from which there is a way to the newest."""
 _MIGRATORS = (0x5265, 2)
 """The advisory lock of whoever migrates: replicas that start together do it one after the other."""
 
 
-def migrate(path: Path) -> None:
+def migrate(path: Path, schema: str = HEAD) -> None:
     """Create or upgrade the database file; raises Unavailable when a newer Refloat wrote it."""
-    if revision(path) == HEAD:
+    if revision(path) == schema:
         return
-    _upgrade(f"the database {path}", "head", path=path)
+    _upgrade(f"the database {path}", schema, path=path)
 
 
 async def migrate_postgres(url: str) -> None:
@@ -74,7 +77,7 @@ def _upgrade(place: str, revisions: str, *, offline: bool = False, **given: obje
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes.update(given)
     try:
