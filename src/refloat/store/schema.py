@@ -13,7 +13,7 @@ from refloat.domain.errors import Unavailable
 if TYPE_CHECKING:
     from refloat.store.connections import Connection
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`; a test compares it."""
 _MIGRATORS = (0x5265, 2)
 """The advisory lock of whoever migrates: replicas that start together do it one after the other."""
