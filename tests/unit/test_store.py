@@ -1,14 +1,12 @@
 """What the store promises: sealed values, durable units of work, one schema."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy.dialects import sqlite
 from tests.databases import Store, sqlite_store
 
 from refloat.domain.deployment import Event
@@ -16,10 +14,10 @@ from refloat.domain.errors import Conflict, StorageFull, Unavailable
 from refloat.domain.resources import Organization
 from refloat.domain.revision import Level
 from refloat.store import deployments as deployment_store
-from refloat.store import resources, statements
-from refloat.store.database import Database, Query
+from refloat.store import resources
+from refloat.store.database import Database
 from refloat.store.facts import check_key
-from refloat.store.schema import HEAD, migrate
+from refloat.store.schema import HEAD
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
 
@@ -174,14 +172,3 @@ def test_digests_depend_on_the_key() -> None:
     one, two = Sealer(b"1" * 32), Sealer(b"2" * 32)
     assert one.digest("a") == one.digest("a") != one.digest("b")
     assert one.digest("a") != two.digest("a")
-
-
-@pytest.mark.parametrize("query", [statements.RUNNING, statements.CLAIMABLE, statements.USED])
-def test_a_look_at_the_queues_does_not_go_through_the_history(query: Query, tmp_path: Path) -> None:
-    """Of all deployments that ever were, only the open ones are read: the indexes hold no others."""
-    migrate(tmp_path / "refloat.db")
-    compiled = query.compiled(sqlite.dialect(paramstyle="named"))
-    connection = sqlite3.connect(tmp_path / "refloat.db")
-    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", compiled.named({}))]
-    connection.close()
-    assert steps[0].partition("INDEX ")[2] in ("deployment_open", "deployment_one_running")

@@ -287,12 +287,11 @@ async def _view(
     known = {d.id: d for d in (newest, running, claimed) if d}
     targets = {i: await store.targets(read, i) for i in known}
     latest: dict[str, Target] = {}
-    counts: dict[str, int] = {}
+    counts = await store.open_target_counts(read, environment.id)
     for service in services:
         history = await store.target_history(read, service.id, 20)
         if history:
             latest[service.id] = _shown_target(history, running)
-        counts[service.id] = await store.open_target_count(read, service.id)
     for target in latest.values():
         if target.deployment_id not in known:
             found = await store.find_deployment(read, target.deployment_id)

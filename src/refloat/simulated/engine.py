@@ -88,8 +88,8 @@ class SimulatedEngine:
     async def observe(self, environment_id: str | None = None) -> tuple[Instance, ...]:
         return tuple(
             instance
-            for running in self._world.running.values()
-            if not running.stopped and environment_id in (None, running.revision.environment_id)
+            for running in self._world.running.of_environment(environment_id)
+            if not running.stopped
             for instance in self._instances(running)
         )
 

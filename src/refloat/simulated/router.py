@@ -30,7 +30,7 @@ class SimulatedRouter:
 
     async def attach(self, service_id: str, domains: tuple[Domain, ...]) -> None:
         names = {domain.name for domain in domains}
-        for other, attached in self._world.domains.items():
+        for other, attached in self._world.domains.items() if names else ():
             if other != service_id and names & {domain.name for domain in attached}:
                 raise Conflict(f"one of {', '.join(sorted(names))} already belongs to another service")
         self._world.domains[service_id] = domains
@@ -59,7 +59,8 @@ class SimulatedRouter:
 
     async def drain(self, endpoints: tuple[str, ...], deadline_seconds: float) -> int:
         keys = {endpoint.rpartition("/")[0] for endpoint in endpoints}
-        seconds = [r.script.seconds("drain_seconds") for k, r in self._world.running.items() if k in keys]
+        known = [self._world.running[key] for key in keys if key in self._world.running]
+        seconds = [running.script.seconds("drain_seconds") for running in known]
         wanted = max(seconds, default=0.0)
         await self._clock.sleep(min(wanted, deadline_seconds))
         return int(wanted > deadline_seconds)

@@ -1,6 +1,7 @@
 """The state of a simulated cluster: what runs and what answers. It outlives control planes of a test."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from refloat.domain.errors import Fenced
@@ -21,11 +22,35 @@ class Running:
     log: list[LogLine] = field(default_factory=list)
 
 
+class Revisions(dict[str, Running]):
+    """What was started, by key; what one environment runs is found without going through all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of: dict[str, dict[str, Running]] = {}
+
+    def __setitem__(self, key: str, running: Running) -> None:
+        super().__setitem__(key, running)
+        self._of.setdefault(running.revision.environment_id, {})[key] = running
+
+    def __delitem__(self, key: str) -> None:
+        del self._of[self[key].revision.environment_id][key]
+        super().__delitem__(key)
+
+    def clear(self) -> None:
+        super().clear()
+        self._of.clear()
+
+    def of_environment(self, environment_id: str | None) -> Iterable[Running]:
+        """Of one environment, or of all."""
+        return self.values() if environment_id is None else self._of.get(environment_id, {}).values()
+
+
 @dataclass
 class World:
     """Everything the three simulated adapters share."""
 
-    running: dict[str, Running] = field(default_factory=dict)
+    running: Revisions = field(default_factory=Revisions)
     routes: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
     hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.sql.expression import BindParameter, ClauseElement, literal_column
+from sqlalchemy.sql.visitors import replacement_traverse
 
 
 class Row(Protocol):
@@ -59,7 +60,17 @@ class Query:
 
 
 def _compile(statement: ClauseElement, dialect: Dialect) -> Compiled:
-    compiled = statement.compile(dialect=dialect)
+    """Constants become part of the text: only so does a database see that a partial index fits. As
+    parameters they cost SQLite a new preparation at every use, and PostgreSQL the index."""
+
+    def written_out(element: Any, **_: object) -> ClauseElement | None:
+        if not isinstance(element, BindParameter) or element.required or element.value is None:
+            return None
+        text = element.type.dialect_impl(dialect).literal_processor(dialect)
+        return literal_column(text(element.value), element.type) if text else None
+
+    written: Any = replacement_traverse(statement, {}, written_out)
+    compiled = written.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
     constants = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
     return Compiled(str(compiled), tuple(compiled.positiontup or ()), constants)

@@ -220,10 +220,10 @@ async def target_history(read: Reader, service_id: str, size: int) -> tuple[Targ
     return tuple(msgspec.json.decode(row["document"], type=Target) for row in rows)
 
 
-async def open_target_count(read: Reader, service_id: str) -> int:
-    """How many deployments that have not ended concern the service."""
-    row = await read.one(q.OPEN_COUNT, service_id=service_id)
-    return int(row["number"]) if row else 0
+async def open_target_counts(read: Reader, environment_id: str) -> dict[str, int]:
+    """Of each service of the environment: how many deployments that have not ended concern it; at least 1."""
+    rows = await read.all(q.OPEN_COUNTS, environment_id=environment_id)
+    return {row["service_id"]: int(row["number"]) for row in rows}
 
 
 async def built(read: Reader, service_id: str, step: str, size: int) -> tuple[str, ...]:

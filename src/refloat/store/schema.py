@@ -13,7 +13,7 @@ from refloat.domain.errors import Unavailable
 if TYPE_CHECKING:
     from refloat.store.connections import Connection
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`; a test compares it."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMAS = frozenset(it.name.partition("_")[0] for it in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))

@@ -1,6 +1,6 @@
 """The statements of deployments, targets, journal and events; compiled once, bound by `store.deployments`."""
 
-from sqlalchemy import and_, bindparam, case, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, null, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from refloat.domain.progress import TERMINAL, Phase
@@ -144,10 +144,15 @@ BUILT = Query(
     .order_by(step.c.deployment_id.desc())
     .limit(bindparam("size"))
 )
-OPEN_COUNT = Query(
-    select(func.count().label("number")).where(
-        target.c.service_id == bindparam("service_id"), *[target.c.phase != str(p) for p in sorted(TERMINAL)]
+OPEN_COUNTS = Query(
+    select(target.c.service_id, func.count().label("number"))
+    .select_from(deployment.join(target, target.c.deployment_id == d.id))
+    .where(
+        d.environment_id == bindparam("environment_id"),
+        d.ended == 0,
+        *[target.c.phase != str(p) for p in sorted(TERMINAL)],
     )
+    .group_by(target.c.service_id)
 )
 
 _begin_step = upsert(step)
@@ -157,10 +162,10 @@ BEGIN_STEP = Query(
         set_={
             "attempt": step.c.attempt + 1,
             "fence": _begin_step.excluded.fence,
-            "outcome": None,
+            "outcome": null(),
             "output": _begin_step.excluded.output,
             "started_at": _begin_step.excluded.started_at,
-            "finished_at": None,
+            "finished_at": null(),
         },
     )
 )

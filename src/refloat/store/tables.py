@@ -47,6 +47,7 @@ deployment = Table(
     Column("started_at", Integer),
     Column("finished_at", Integer),
     Index("deployment_history", "environment_id", "id"),
+    Index("deployment_number", "environment_id", "number"),
     Index(
         "deployment_open",
         "environment_id",
