@@ -191,7 +191,7 @@ class LocalEngine:
     # -- starting
 
     async def _start(self, revision: Revision, index: int) -> None:
-        """Keeps the port of an earlier attempt if it is still free. One that was told to end does so first."""
+        """Keeps the port of an earlier attempt if it is free. One that was told to end does so first."""
         id = _id(revision.key, index)
         state = await self._supervisor.state(id)
         if state and state.status is Status.STOPPING:
