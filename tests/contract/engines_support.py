@@ -50,6 +50,10 @@ class Rig(Protocol):
         """It listens, and not where it was told to."""
         ...
 
+    def reluctant(self, revision: Revision) -> Revision:
+        """It serves, and takes a while to end."""
+        ...
+
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]: ...
 
     def failing(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]: ...
@@ -79,6 +83,10 @@ class LocalRig:
     def astray(self, revision: Revision) -> Revision:
         return command(revision, PYTHON, "-I", "-u", "-m", "http.server", "--bind", "127.0.0.1", "0")
 
+    def reluctant(self, revision: Revision) -> Revision:
+        serve = f"exec {PYTHON} -I -u -m http.server --bind $HOST $PORT"
+        return command(revision, "sh", "-c", f"trap '' TERM; {serve}")
+
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return revision, ("sh", "-c", "echo done")
 
@@ -107,6 +115,9 @@ class SimulatedRig:
 
     def astray(self, revision: Revision) -> Revision:
         return scripted(revision, "boot=elsewhere")
+
+    def reluctant(self, revision: Revision) -> Revision:
+        return scripted(revision, "stop_seconds=0.5")
 
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return scripted(revision, "release=ok"), ("release",)

@@ -170,6 +170,24 @@ async def test_a_stopped_revision_can_be_prepared_again(rig: Rig, engine: Engine
     await running(engine, it)
 
 
+async def test_what_was_told_to_end_does_so_and_is_started_anew_when_it_is_prepared(
+    rig: Rig, engine: Engine
+) -> None:
+    it = rig.reluctant(revision())
+    await engine.prepare(it)
+    await running(engine, it)
+    stopping = asyncio.create_task(engine.stop(it.key, 0.5))
+
+    async def told() -> bool:
+        return [i.state for i in await of(engine, it)] == [InstanceState.STOPPING]
+
+    await until(told)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    assert InstanceState.STOPPING not in {i.state for i in await engine.prepare(it)}
+    await running(engine, it)
+
+
 async def test_a_stopped_instance_is_not_well(rig: Rig, engine: Engine) -> None:
     it = rig.serving(revision())
     await engine.prepare(it)

@@ -264,3 +264,23 @@ async def test_a_build_that_fails_before_it_is_told_of_a_cancel_is_a_failed_buil
     assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["build_failed"]
     history = await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
     assert "internal error" not in str(history)
+
+
+@pytest.mark.parametrize("verb", ["stop", "uninstall"])
+async def test_a_canceled_stop_leads_the_route_to_nothing_that_is_about_to_end(
+    verb: str, plane: ControlPlane
+) -> None:
+    """A process that was told to end does so, though nobody waits for it any more."""
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "stop_seconds=0.3")
+    await plane.roll(environment)
+    await plane.call("POST", f"/environment/{environment}/{verb}", expect=202)
+
+    async def ending() -> bool:
+        return bool(plane.world.running[f"{service}.1"].endings)
+
+    await plane.eventually(ending)
+    await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+    assert shown_states(await plane.ended(environment)) == {"CANCELED"}
+    serving = plane.world.running[plane.world.routes[service][0]]
+    assert not serving.stopped and not serving.endings

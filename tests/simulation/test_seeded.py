@@ -13,6 +13,7 @@ import pytest
 from tests.simulation.seeded import __main__ as command
 from tests.simulation.seeded.loop import Nondeterministic, Stuck, VirtualClock, VirtualLoop
 from tests.simulation.seeded.portions import Outcome, outcomes
+from tests.simulation.seeded.remembered import Memory
 from tests.simulation.seeded.run import run
 
 _TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
@@ -33,6 +34,12 @@ def test_the_same_seed_gives_the_same_trace_in_this_process_and_in_another() -> 
             check=True,
         )
         assert found.stdout.split() == [first.digest]
+
+
+def test_what_is_remembered_is_what_the_database_would_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembering = [run(seed) for seed in range(4)]
+    monkeypatch.setattr(Memory, "of", lambda self, tables: {})
+    assert [run(seed) for seed in range(4)] == remembering
 
 
 def test_different_seeds_are_different_stories() -> None:

@@ -20,7 +20,8 @@ class Engine(Protocol):
         """Start all instances of the revision beside whatever runs; return as soon as they exist.
 
         Readiness is the caller's to observe. Repeating returns the same instances. Instances of an
-        interrupted earlier attempt under the same key are adopted, not doubled.
+        interrupted earlier attempt under the same key are adopted, not doubled; those that were told to end
+        do so first, and are started anew.
         Raises Fenced for an older fence, StepFailed when it cannot be started at all.
         """
         ...

@@ -9,7 +9,7 @@ from refloat.builders.base import BuildRequest
 from refloat.domain.deployment import Attempt, Swap, Verb
 from refloat.domain.errors import RefloatError, StepFailed
 from refloat.domain.progress import Action, Phase
-from refloat.domain.revision import ALIVE, InstanceState, Ran, Revision
+from refloat.domain.revision import InstanceState, Ran, Revision
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
@@ -30,6 +30,8 @@ from refloat.store.database import Transaction
 
 _ENDPOINTS = "endpoints"
 _MARK = "mark"
+_ENDS = frozenset({InstanceState.STOPPING, InstanceState.EXITED})
+_SERVES = frozenset({InstanceState.STARTING, InstanceState.RUNNING})
 _END_SECONDS = 5.0
 """How long what a failed or canceled deployment started may take to end by itself."""
 
@@ -129,9 +131,9 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _up(self, revision: Revision) -> tuple[tuple[str, ...], bool]:
         """Where its instances listen, and whether they had to be started again: a machine that went down
-        since the step that started them took them with it."""
+        since the step that started them took them with it, or somebody told them to end."""
         instances = await self._observed(revision.key)
-        lost = len(instances) < revision.instances or any(i.state is InstanceState.EXITED for i in instances)
+        lost = len(instances) < revision.instances or any(i.state in _ENDS for i in instances)
         if lost:
             instances = await (await self._held()).engine.prepare(revision)
             await self._until_ready(revision)
@@ -266,7 +268,7 @@ class ServiceSteps(ServiceInDeployment):
                 await (await self._held()).router.switch(self.service_id, "", ())
             return {"serving": ""}
         old = self._old()
-        instances = [i for i in await self._observed(old.key) if i.state in ALIVE]
+        instances = [i for i in await self._observed(old.key) if i.state in _SERVES]
         if len(instances) < old.instances:
             instances = list(await (await self._held()).engine.prepare(old))
             wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)

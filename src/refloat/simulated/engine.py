@@ -48,6 +48,8 @@ class SimulatedEngine:
     async def prepare(self, revision: Revision) -> tuple[Instance, ...]:
         self._world.guard(revision)
         known = self._world.running.get(revision.key)
+        if known and known.endings:
+            await self.stop(revision.key, revision.grace_seconds)
         if known is None or known.stopped:
             self._start(revision)
         return self._instances(self._world.running[revision.key])
@@ -81,6 +83,8 @@ class SimulatedEngine:
         )
 
     def _state(self, running: Running) -> InstanceState:
+        if running.endings:
+            return InstanceState.STOPPING
         if self._clock.monotonic() - running.started < running.script.seconds("boot_seconds"):
             return InstanceState.STARTING
         return InstanceState.EXITED if running.boot == "exit" else InstanceState.RUNNING
@@ -162,10 +166,21 @@ class SimulatedEngine:
         service_id = running.revision.service_id
         script = self._world.behaves(service_id, running.script)
         word = script.word("stop", self._world.turn(service_id, "stop"))
-        await self._clock.sleep(_FOREVER if word == "hang" else script.seconds("stop_seconds"))
+        seconds = _FOREVER if word == "hang" else script.seconds("stop_seconds")
+        ending = asyncio.create_task(self._end(running, seconds, fails=word == "fail"))
+        running.endings.add(ending)
+        await asyncio.shield(ending)
         if word == "fail":
             raise StepFailed(f"{running.revision.name} cannot be stopped: scripted to fail")
-        running.stopped = True
+
+    async def _end(self, running: Running, seconds: float, *, fails: bool) -> None:
+        """What was told to end does so whatever becomes of whoever told it."""
+        task = asyncio.current_task()
+        try:
+            await self._clock.sleep(seconds)
+            running.stopped = running.stopped or not fails
+        finally:
+            running.endings.discard(task)
 
     async def remember(self, service_id: str, document: str) -> None:
         self._world.inventory[service_id] = document

@@ -20,6 +20,8 @@ class Running:
     started: float
     stopped: bool = False
     log: list[LogLine] = field(default_factory=list)
+    endings: set[asyncio.Task[None] | None] = field(default_factory=set)
+    """Of those who told it to end, while it has not."""
 
 
 class Revisions(dict[str, Running]):

@@ -8,6 +8,7 @@ from refloat.simulated.world import World
 from tests.simulation.seeded import records
 from tests.simulation.seeded.limits import longest
 from tests.simulation.seeded.records import DeploymentRow, Records
+from tests.simulation.seeded.remembered import Tables
 from tests.simulation.seeded.store import RunStore
 from tests.simulation.seeded.trace import Trace
 from tests.simulation.seeded.world import answers, left_of, names_service, serves
@@ -55,6 +56,7 @@ class Monitor:
         self._trace = trace
         self._now = now
         self._known = Records()
+        self._applied: dict[str, dict[str, Any]] = {}
         self._newest = 0
         self._order: dict[str, list[str]] = {}
         self._serving: dict[str, bool] = {}
@@ -87,19 +89,29 @@ class Monitor:
 
     # -- after every commit
 
-    def committed(self) -> None:
+    def committed(self, written: Tables) -> None:
         """Compare what is stored now with what was stored at the last commit."""
+        self._trace.require(
+            not self._store.database.snapshots, "whoever looks at one instant waits for nothing", ""
+        )
+        if "applied" in written:
+            self._applied = records.applied(self._store.look)
         before = self._known
-        now = records.read(self._store.look, before, self._newest)
-        self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
-        for it in now.deployments.values():
-            self._deployment(before.deployments.get(it.id), it, now)
-        for (deployment, service), target in now.targets.items():
-            self._target(before.targets.get((deployment, service)), now, now.deployments[deployment], target)
-        for key, step in now.steps.items():
-            self._step(key, before.steps.get(key), step, now.deployments[key[0]].fence)
-        self._queues(now)
-        self._known = now
+        now = self._known = records.read(self._store.look, before, self._newest, written)
+        if now.deployments is not before.deployments:
+            self._newest = max([self._newest, *(d.place for d in now.deployments.values())])
+            for it in now.deployments.values():
+                self._deployment(before.deployments.get(it.id), it, now)
+        if now.targets is not before.targets:
+            for key, target in now.targets.items():
+                if target is not before.targets.get(key):
+                    self._target(before.targets.get(key), now, now.deployments[key[0]], target)
+        if now.steps is not before.steps:
+            for place, step in now.steps.items():
+                if step != before.steps.get(place):
+                    self._step(place, before.steps.get(place), step, now.deployments[place[0]].fence)
+        if now.deployments is not before.deployments:
+            self._queues(now)
 
     def _deployment(self, before: DeploymentRow | None, it: DeploymentRow, now: Records) -> None:
         require, name = self._trace.require, f"deployment {it.place}"
@@ -274,7 +286,7 @@ class Monitor:
         if not done:
             self._trace.note(who, f"{name} {shown}")
             if not who.endswith("keeper"):
-                written = records.open_step(self._store.look, service, steps, self.owners.get(who, ""))
+                written = records.open_step(self._known, service, steps, self.owners.get(who, ""))
                 guarantee = (
                     "an old fence never changes the world" if self.stale(who) else "G14 written down first"
                 )
@@ -342,8 +354,7 @@ class Monitor:
         return [it for it in self._known.deployments.values() if not it.ended]
 
     def _runs_and_should(self) -> tuple[set[str], set[str]]:
-        applied = records.applied(self._store.look)
-        should = {a["revision_key"] for a in applied.values() if a.get("should_run", True)}
+        should = {a["revision_key"] for a in self._applied.values() if a.get("should_run", True)}
         return {key for key, r in self._world.running.items() if not r.stopped}, should
 
     @property
@@ -371,7 +382,7 @@ class Monitor:
         """Services whose route does not lead to what is recorded, or to what does not answer."""
         return [
             service
-            for service, it in records.applied(self._store.look).items()
+            for service, it in self._applied.items()
             if it["routed"]
             and it.get("should_run", True)
             and not (

@@ -2,9 +2,11 @@
 
 import sqlite3
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+
+from tests.simulation.seeded.remembered import Tables
 
 
 @dataclass
@@ -25,21 +27,24 @@ class DeploymentRow:
     verb: str
 
 
-@dataclass
-class StepRow:
+class StepRow(NamedTuple):
     attempt: int
     outcome: str | None
     fence: int
 
 
-@dataclass
+Key = tuple[str, str]
+"""Of a service in a deployment."""
+
+
+@dataclass(frozen=True)
 class Records:
-    """Everything about deployments that checks need."""
+    """Everything about deployments that checks need, and what became different since the last look."""
 
     deployments: dict[str, DeploymentRow] = field(default_factory=dict)
-    targets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    targets: dict[Key, dict[str, Any]] = field(default_factory=dict)
     steps: dict[tuple[str, str, str], StepRow] = field(default_factory=dict)
-    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+    texts: dict[Key, str] = field(default_factory=dict)
     """The documents of targets as stored: one that did not change is not opened again."""
 
 
@@ -55,30 +60,52 @@ _STEPS = (
 )
 
 
-def read(look: sqlite3.Connection, before: Records, newest: int) -> Records:
+def read(look: sqlite3.Connection, before: Records, newest: int, written: Tables) -> Records:
     """The deployments that are open, were so at the last look, or are newer than the newest place known
-    (one may be accepted and canceled in one commit), with all that belongs to them."""
+    (one may be accepted and canceled in one commit), with all that belongs to them. Of tables that were not
+    written to, what was known is still so."""
     look.execute("BEGIN")
     try:
-        return _read(look, before, newest)
+        if "deployment" not in written and all(not it.ended for it in before.deployments.values()):
+            deployments = before.deployments
+        else:
+            deployments = _deployments(look, before, newest)
+        same = deployments.keys() == before.deployments.keys()
+        ids = list(deployments)
+        targets, texts = before.targets, before.texts
+        if "target" in written or not same:
+            targets, texts = _targets(look, before, ids)
+        steps = before.steps
+        if "step" in written or not same:
+            steps = _steps(look, ids)
+        return Records(deployments, targets, steps, texts)
     finally:
         look.execute("COMMIT")
 
 
-def _read(look: sqlite3.Connection, before: Records, newest: int) -> Records:
-    found = Records()
+def _deployments(look: sqlite3.Connection, before: Records, newest: int) -> dict[str, DeploymentRow]:
     were_open = [it.id for it in before.deployments.values() if not it.ended]
-    for row in look.execute(_DEPLOYMENTS.format(_marks(were_open)), (newest, *were_open)):
-        found.deployments[row["id"]] = _deployment(look, row, before.deployments.get(row["id"]))
-    ids = list(found.deployments)
+    rows = look.execute(_DEPLOYMENTS.format(_marks(were_open)), (newest, *were_open))
+    return {row["id"]: _deployment(look, row, before.deployments.get(row["id"])) for row in rows}
+
+
+def _targets(
+    look: sqlite3.Connection, before: Records, ids: list[str]
+) -> tuple[dict[Key, dict[str, Any]], dict[Key, str]]:
+    targets, texts = {}, {}
     for deployment, service, document in look.execute(_TARGETS.format(_marks(ids)), ids):
         key = deployment, service
         same = before.texts.get(key) == document
-        found.targets[key] = before.targets[key] if same else msgspec.json.decode(document)
-        found.texts[key] = document
-    for deployment, service, name, *rest in look.execute(_STEPS.format(_marks(ids)), ids):
-        found.steps[deployment, service, name] = StepRow(*rest)
-    return found
+        targets[key] = before.targets[key] if same else msgspec.json.decode(document)
+        texts[key] = document
+    return targets, texts
+
+
+def _steps(look: sqlite3.Connection, ids: list[str]) -> dict[tuple[str, str, str], StepRow]:
+    rows = look.execute(_STEPS.format(_marks(ids)), ids)
+    return {
+        (deployment, service, name): StepRow(*rest) for deployment, service, name, *rest in map(tuple, rows)
+    }
 
 
 def _deployment(look: sqlite3.Connection, row: sqlite3.Row, before: DeploymentRow | None) -> DeploymentRow:
@@ -111,15 +138,14 @@ def _marks(ids: list[str]) -> str:
     return ",".join("?" * len(ids))
 
 
-def open_step(look: sqlite3.Connection, service: str, names: tuple[str, ...], owner: str) -> bool:
+def open_step(known: Records, service: str, names: tuple[str, ...], owner: str) -> bool:
     """Whether one of these steps of the service is written down as begun by this owner, and not ended."""
-    row = look.execute(
-        "SELECT 1 FROM step JOIN deployment ON deployment.id = step.deployment_id"
-        f" WHERE step.service_id = ? AND step.outcome IS NULL AND step.name IN ({_marks(list(names))})"
-        " AND deployment.ended = 0 AND deployment.owner = ? AND deployment.fence = step.fence",
-        (service, *names, owner),
-    ).fetchone()
-    return row is not None
+    for (deployment, of, name), step in known.steps.items():
+        if of == service and step.outcome is None and name in names:
+            it = known.deployments[deployment]
+            if not it.ended and it.owner == owner and it.fence == step.fence:
+                return True
+    return False
 
 
 def applied(look: sqlite3.Connection) -> dict[str, dict[str, Any]]:

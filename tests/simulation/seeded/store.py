@@ -12,7 +12,7 @@ from pathlib import Path
 
 from refloat.domain.errors import StorageLost
 from refloat.store.schema import migrate
-from refloat.store.sqlite import SqliteDatabase
+from tests.simulation.seeded.remembered import Remembering, Tables
 from tests.simulation.seeded.trace import Trace
 
 _MEMORY = Path("/dev/shm")
@@ -66,15 +66,19 @@ class RunStore:
         self._path = _folder() / "run.db"
         self.forget()
         shutil.copyfile(_migrated(), self._path)
-        self.told: Callable[[], None] = lambda: None
+        self.told: Callable[[Tables], None] = lambda written: None
+        """Called after every commit with the tables that it wrote to."""
         self._faults = faults
         place = f"file:{self._path}?vfs=unix-excl"  # locks in memory: all connections are of this process
-        self.database = SqliteDatabase(place, self._commit)
+        self.database = Remembering(place, self._commit)
         self.look = sqlite3.connect(place, uri=True, isolation_level=None)
         self.look.row_factory = sqlite3.Row
 
     async def _commit(self, execute: Callable[[str], object], statement: str) -> None:
-        await self._faults.commit(execute, statement, lambda: self.told())
+        await self._faults.commit(execute, statement, self._committed)
+
+    def _committed(self) -> None:
+        self.told(self.database.memory.committed())
 
     def forget(self) -> None:
         for suffix in ("", "-wal", "-shm"):

@@ -7,7 +7,7 @@ def serves(world: World, service: str) -> bool:
     """Whether the route leads to something that runs."""
     key, endpoints = world.routes.get(service, ("", ()))
     running = world.running.get(key)
-    return bool(endpoints and running and not running.stopped and running.boot != "exit")
+    return bool(endpoints and running and not (running.stopped or running.endings) and running.boot != "exit")
 
 
 def answers(world: World, service: str) -> bool:

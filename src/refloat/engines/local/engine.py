@@ -191,8 +191,11 @@ class LocalEngine:
     # -- starting
 
     async def _start(self, revision: Revision, index: int) -> None:
-        """Keeps the port of an earlier attempt if it is still free."""
+        """Keeps the port of an earlier attempt if it is free. One that was told to end does so first."""
         id = _id(revision.key, index)
+        state = await self._supervisor.state(id)
+        if state and state.status is Status.STOPPING:
+            await self._supervisor.stop(id)
         async with self._choosing:
             states = {state.id: state for state in await self._supervisor.states("app.")}
             known = states.get(id)
