@@ -156,9 +156,13 @@ async def test_what_the_cluster_cannot_run_is_configuration_until_it_is_deployed
     made = await _make(api, "database", {**DATABASE, "mode": "MANAGED"})
     words = "cannot be deployed: managed databases"
     await api.refused("POST", f"/environment/{api.environment}/redeploy", words=words)
+    plan = f"/refloat/environment/{api.environment}/plan"
+    assert words in (await api("GET", plan))["refusal"]
     stage = (await api("GET", f"/service/{made['id']}/deploymentStage"))["id"]
     await api("PUT", f"/deploymentStage/{stage}/service/{made['id']}", {"is_skipped": True})
     await api.make_application("api")
+    assert (await api("GET", plan))["refusal"] is None
+    assert "nothing to stop" in (await api("GET", f"{plan}?action=stop"))["refusal"]
     await api("POST", f"/environment/{api.environment}/redeploy", expect=202)
 
 

@@ -48,7 +48,9 @@ def plan(body: Json, environment: str, action: str = "redeploy", to: str = "") -
     lines = [table(rows)] if len(rows) > 1 else ["nothing to do: no service is part of this plan"]
     lines += [f"left alone: {it['name']} ({it['reason']})" for it in body["omitted"]]
     lines += [f"plan {body['hash']}"]
-    if len(rows) > 1 and action in ("redeploy", "rollback"):
+    if body.get("refusal"):
+        lines += [click.style(f"cannot be done now: {body['refusal']}", fg="red")]
+    elif len(rows) > 1 and action in ("redeploy", "rollback"):
         back = f" --to {to}" if to else ""
         lines += [f"do exactly this: refloat {action} {environment}{back} --if-plan {body['hash']} --watch"]
     return "\n".join(lines)

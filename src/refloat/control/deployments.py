@@ -28,7 +28,7 @@ from refloat.planning.plan import Plan
 from refloat.planning.wanted import commands_of
 from refloat.store import deployments as store
 from refloat.store import resources
-from refloat.store.database import Transaction
+from refloat.store.database import Reader, Transaction
 
 
 async def request(
@@ -106,6 +106,21 @@ async def read_plan(
         if (seconds := await _expected_seconds(context, service_id)) is not None
     }
     return plan_for(environment.id, demand, compiled, running, expected)
+
+
+async def refusal(context: Context, environment: Environment, verb: Verb) -> Invalid | None:
+    """Why such a request for the whole environment would be refused at this moment; None: it would not."""
+    demand = Request(verb=verb, principal_id="", triggered_by="")
+    capabilities = await _capabilities(context, environment, verb)
+    try:
+        chosen = await _chosen(context.database.read, environment, demand)
+        if capabilities:
+            for service, _ in chosen:
+                require_runnable(capabilities, service)
+        await _refuse_impossible(context.database.read, environment, demand, chosen)
+    except Invalid as refused:
+        return refused
+    return None
 
 
 async def cancel(context: Context, environment: Environment) -> Deployment:
@@ -203,16 +218,14 @@ def _with_version(service: AnyService, version: str) -> AnyService:
     return checked(msgspec.structs.replace(service, image=msgspec.structs.replace(image, tag=version)))
 
 
-async def _own_service(tx: Transaction, environment: Environment, service_id: str) -> AnyService:
+async def _own_service(tx: Reader, environment: Environment, service_id: str) -> AnyService:
     service = await resources.get_service(tx, service_id)
     if service.parent != environment.id:
         raise NotFound(f"no service {service_id} in environment {environment.id}")
     return service
 
 
-async def _chosen(
-    tx: Transaction, environment: Environment, demand: Request
-) -> list[tuple[AnyService, Stage]]:
+async def _chosen(tx: Reader, environment: Environment, demand: Request) -> list[tuple[AnyService, Stage]]:
     stages = {s.id: s for s in await resources.children(tx, Stage, environment.id)}
     if demand.services is not None:
         named = [await _own_service(tx, environment, i) for i in dict.fromkeys(demand.services)]
@@ -237,7 +250,7 @@ async def _capabilities(context: Context, environment: Environment, verb: Verb) 
 
 
 async def _refuse_impossible(
-    tx: Transaction, environment: Environment, demand: Request, chosen: Sequence[tuple[AnyService, Stage]]
+    tx: Reader, environment: Environment, demand: Request, chosen: Sequence[tuple[AnyService, Stage]]
 ) -> None:
     """Refuse what could never succeed; while another deployment is open, only the queue can tell."""
     whole_delete = demand.verb is Verb.DELETE and demand.services is None

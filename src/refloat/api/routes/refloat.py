@@ -38,7 +38,8 @@ async def read_plan(
 ) -> Body:
     """What the action would do now, service by service, with its hash; nothing is done.
 
-    `to` names the deployment that `action=rollback` goes back to.
+    `to` names the deployment that `action=rollback` goes back to. `refusal` says why the request would be
+    refused at this moment; null: it would not.
     """
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
@@ -48,7 +49,8 @@ async def read_plan(
     plan = await control.read_plan(
         call.context, environment, _VERBS[action], back_to=back_to.id if back_to else None
     )
-    return {**msgspec.to_builtins(plan), "hash": plan.hash}
+    refusal = await control.refusal(call.context, environment, _VERBS[action])
+    return {**msgspec.to_builtins(plan), "hash": plan.hash, "refusal": str(refusal) if refusal else None}
 
 
 async def _back_to(call: Call, environment: Environment, to: str | None) -> Deployment:
