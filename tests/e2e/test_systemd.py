@@ -123,8 +123,8 @@ def killed_and_upgraded(unit: Unit, load: Load) -> None:
     eventually(lambda: load.total > served + 50)
     eventually(lambda: unit.version() and unit.pid not in (0, first))
     upgrade(unit.machine.package)
-    unit.systemctl("restart", "refloat")
-    assert eventually(unit.version) == "99.0.0"
+    assert "runs anew" in unit.refloat("service", "restart")
+    assert unit.version() == "99.0.0"
     assert "nothing changed" in unit.refloat("up", "web")
 
 

@@ -81,6 +81,10 @@ def test_later_commands_of_any_shell_find_the_server(machine: Machine, app: Path
     assert "web" in machine("status", "web")
     assert machine("token").strip() == (machine.data / "admin.token").read_text().strip()
     assert f"nothing changed: {app.name}" in machine("up", cwd=app) + machine("up", cwd=app)
+    before = (machine.data / "refloat.lock").read_text()
+    assert "runs anew; applications went on" in machine("service", "restart")
+    assert (machine.data / "refloat.lock").read_text() != before
+    assert f"nothing changed: {app.name}" in machine("up", cwd=app)
     doctor = machine("doctor")
     assert "runs as process" in doctor and f"serves port {machine.http_port}" in doctor
     machine("down")

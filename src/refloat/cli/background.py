@@ -66,6 +66,10 @@ class Server:
         self.url = context.server_url({**environ, "REFLOAT_URL": ""})
         self.log = self.settings.data_dir / LOG
 
+    def answers(self) -> bool:
+        """Whether a Refloat server answers at the address of these settings."""
+        return who_answers(self.url) is Found.REFLOAT
+
     def ensure(self) -> bool:
         """Have it running and answering; whether it had to be started."""
         try:

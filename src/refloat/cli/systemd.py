@@ -101,6 +101,10 @@ class Units:
             raise Problem(f"{self.path} cannot be written: {error.strerror}", hint="see --print") from None
         self._control("daemon-reload")
         self._control("enable", NAME)
+        self.restart()
+
+    def restart(self) -> None:
+        """Have systemd end the server and start what is installed now."""
         self._control("restart", NAME)
 
     def await_server(self, answers: Callable[[], bool]) -> None:
@@ -117,17 +121,8 @@ class Units:
 
     def _last_words(self) -> str:
         scope = ("--user",) if self.user else ()
-        command = [
-            "journalctl",
-            *scope,
-            "--unit",
-            NAME,
-            "--lines",
-            str(_SHOWN),
-            "--output",
-            "cat",
-            "--no-pager",
-        ]
+        which = ("--unit", NAME, "--lines", str(_SHOWN), "--output", "cat", "--no-pager")
+        command = ("journalctl", *scope, *which)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return "".join(f"\n  | {line}" for line in done.stdout.splitlines()) or "\n  | (it said nothing)"
 

@@ -9,6 +9,7 @@ from refloat.cli.options import as_json_option, print_json
 from refloat.cli.problems import Exit
 
 if TYPE_CHECKING:
+    from refloat.cli.background import Server
     from refloat.cli.systemd import Units
 
 user_option = click.option("--user", is_flag=True, help="A unit of your own; default: of the whole machine.")
@@ -28,17 +29,13 @@ def install(user: bool, only_print: bool) -> None:
     A server that `up` started is replaced; its applications go on meanwhile.
     """
     from refloat.cli import context, systemd
-    from refloat.cli.background import Found, command, settings_variables, who_answers
+    from refloat.cli.background import Server, command, settings_variables
     from refloat.cli.ending import end_server, kept_by_systemd
     from refloat.supervisor.occupancy import occupant
 
-    def answers() -> bool:
-        pid = occupant(settings.data_dir)
-        return bool(pid and kept_by_systemd(pid)) and who_answers(url) is Found.REFLOAT
-
     environ = context.with_remembered(os.environ)
-    settings = context.read_settings(environ)
-    url = context.server_url({**environ, "REFLOAT_URL": ""})
+    server = Server(environ)
+    settings = server.settings
     variables = settings_variables(environ, settings)
     text = systemd.unit(command(), variables, user=user)
     if only_print:
@@ -51,7 +48,7 @@ def install(user: bool, only_print: bool) -> None:
     if pid and not kept_by_systemd(pid):
         end_server(settings)
     units.install(text)
-    units.await_server(answers)
+    units.await_server(lambda: _kept_and_answers(server))
     click.echo(
         f"{units.path} is installed and runs; its log: journalctl {'--user ' if user else ''}-u refloat"
     )
@@ -81,6 +78,38 @@ def status(user: bool, as_json: bool) -> int:
     else:
         click.echo("\n".join(f"{name:<10} {value}" for name, value in told.items()))
     return Exit.DONE if told["active"] == "active" else Exit.FAILED
+
+
+@service.command()
+def restart() -> None:
+    """Restart the server of this machine, as after an upgrade; applications go on.
+
+    Where systemd keeps it by systemd, else in the background. A deployment is continued by the new server.
+    """
+    from refloat.cli import context
+    from refloat.cli.background import Server
+    from refloat.cli.ending import end_server, kept_by_systemd
+    from refloat.supervisor.occupancy import occupant
+
+    server = Server(context.with_remembered(os.environ))
+    pid = occupant(server.settings.data_dir)
+    if pid and (scope := kept_by_systemd(pid)):
+        units = _units(scope == "user")
+        units.restart()
+        units.await_server(lambda: _kept_and_answers(server))
+    else:
+        end_server(server.settings)
+        server.ensure()
+    click.echo(f"the server of {server.settings.data_dir} runs anew; applications went on")
+
+
+def _kept_and_answers(server: "Server") -> bool:
+    """Whether the server of these settings answers, and is the one of the unit."""
+    from refloat.cli.ending import kept_by_systemd
+    from refloat.supervisor.occupancy import occupant
+
+    pid = occupant(server.settings.data_dir)
+    return bool(pid and kept_by_systemd(pid)) and server.answers()
 
 
 def _units(user: bool) -> "Units":
