@@ -3,6 +3,7 @@
 On PostgreSQL each server that dies is followed by another replica of the node, on SQLite by itself.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.e2e.replicas import Pair
 
 REPLACE = ("build", "execute", "prepare", "ready", "switch", "verify", "drain", "stop")
 UNDO = ("revert", "discard")
+REMOVE = ("withdraw", "drain", "stop", "destroy")
 STEPS = ("precheck", *REPLACE, *UNDO, "withdraw", "destroy")
 ENGINES = ("local", "simulated")
 _BREAKS = 'if os.environ["GREETING"] == "broken":\n    raise SystemExit(3)\nprint("app starts", flush=True)'
@@ -22,6 +24,12 @@ FILES = {
     "Procfile": "web: python app.py\nrelease: true\n",
 }
 _SIMULATED = "release=ok&build_seconds=0.1&release_seconds=0.1&boot_seconds=0.1&stop_seconds=0.1"
+
+
+def followers(step: str) -> set[str]:
+    """Steps that were written down as begun together with the end of this one."""
+    orders = (("precheck", *REPLACE), UNDO, REMOVE)
+    return {after for order in orders for before, after in pairwise(order) if before == step}
 
 
 class Stand:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import STORES, PostgresServer
-from tests.e2e.crashes import ENGINES, REPLACE, STEPS, UNDO, Stand
+from tests.e2e.crashes import ENGINES, REPLACE, STEPS, UNDO, Stand, followers
 
 MOMENTS = ("before", "during", "after")
 
@@ -96,7 +96,8 @@ def test_a_kill_at_any_moment_of_any_step_is_resumed(stand: Stand, step: str, mo
         stand.check_serves("morning", "evening")
     stand.start()
     states = {"stop": "STOPPED", "uninstall": "DELETED"}
-    stand.check_ended("DEPLOYMENT_ERROR" if step in UNDO else states.get(verb, "DEPLOYED"), step)
+    expected = "DEPLOYMENT_ERROR" if step in UNDO else states.get(verb, "DEPLOYED")
+    stand.check_ended(expected, step, *(followers(step) if moment == "after" else ()))
     if verb == "redeploy":
         stand.check_serves("morning" if step in UNDO else "evening")
     stand.check_one_runs(int(verb == "redeploy"))

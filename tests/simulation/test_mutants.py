@@ -24,11 +24,12 @@ Defect = Callable[[pytest.MonkeyPatch], None]
 def no_fence_in_the_database(patch: pytest.MonkeyPatch) -> None:
     """Whoever believes to be the owner writes."""
 
-    async def believed(self: Journal, tx: Any) -> bool:
+    async def believed(self: Journal, tx: Any, service_id: str) -> Any:
         found = await store.find_deployment(tx, self.deployment.id)
-        return bool(found and found.cancel_requested)
+        target = await store.find_target(tx, self.deployment.id, service_id)
+        return bool(found and found.cancel_requested), target
 
-    patch.setattr(Journal, "own", believed)
+    patch.setattr(Journal, "_own_target", believed)
 
 
 def no_journal_before_a_step(patch: pytest.MonkeyPatch) -> None:
@@ -117,11 +118,11 @@ def wrong_successor(patch: pytest.MonkeyPatch) -> None:
 
 def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
     """A replaced owner carries on as if its writes had been accepted, and asks nobody."""
-    begin, end = Journal._begin, Journal._end
+    begin, end = Journal._open, Journal._end
 
-    async def deaf_begin(self: Journal, service_id: str, name: Any, phase: Any, despite_cancel: bool) -> None:
+    async def deaf_begin(self: Journal, *arguments: Any) -> None:
         try:
-            await begin(self, service_id, name, phase, despite_cancel)
+            await begin(self, *arguments)
         except Fenced:
             return
 
@@ -134,7 +135,7 @@ def swallowed_fence(patch: pytest.MonkeyPatch) -> None:
     async def sure(self: Journal) -> None: ...
 
     patch.setattr(Journal, "assert_ours", sure)
-    patch.setattr(Journal, "_begin", deaf_begin)
+    patch.setattr(Journal, "_open", deaf_begin)
     patch.setattr(Journal, "_end", deaf_end)
 
 

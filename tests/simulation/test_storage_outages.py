@@ -44,7 +44,7 @@ class FailingDatabase:
     async def close(self) -> None: ...
 
 
-UNITS = 18
+UNITS = 15
 """As many as the deployment below has; there is none after that to fail."""
 
 

@@ -18,7 +18,7 @@ from refloat.domain.deployment import Deployment, Outcome, Request, Verb
 from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.progress import Phase
 from refloat.execution.crash import Moment
-from refloat.execution.journal import Journal, Output
+from refloat.execution.journal import CancelRequested, Journal, Next, Output
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store.database import Database, Reader, Transaction
@@ -301,3 +301,60 @@ def test_the_fold_is_exact_for_any_interleaving_of_services_and_any_death(
         await world.database.close()
 
     asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def _one_step_ahead(migrated: Path) -> AsyncIterator[tuple[World, Journal]]:
+    """A journal whose first step ended, and wrote the second one down with its end."""
+    world = World(migrated)
+    await world.open()
+    journal = await world.journal("", "")
+    await journal.step("s", _STEPS[0], lambda: world._effect(_STEPS[0], "", ""), 5, then=Next(_STEPS[1]))
+    yield world, journal
+    await world.database.close()
+
+
+async def _written(world: World) -> dict[str, tuple[Outcome | None, int]]:
+    return {s.name: (s.outcome, s.attempt) for s in await store.steps(world.database.read, "d")}
+
+
+async def test_a_step_that_follows_at_once_is_written_down_with_the_end_of_the_one_before(
+    migrated: Path,
+) -> None:
+    async with _one_step_ahead(migrated) as (world, journal):
+        assert await _written(world) == {_STEPS[0]: (Outcome.DONE, 1), _STEPS[1]: (None, 1)}
+        assert world.effects[_STEPS[1]] == 0
+        await journal.step("s", _STEPS[1], lambda: world._effect(_STEPS[1], "", ""), 5)
+        assert (await _written(world))[_STEPS[1]] == (Outcome.DONE, 1)
+
+
+async def test_what_was_written_down_and_not_done_is_begun_again_by_the_next_owner(migrated: Path) -> None:
+    async with _one_step_ahead(migrated) as (world, _):
+        assert await world.live("", "")
+        assert (await _written(world))[_STEPS[1]] == (Outcome.DONE, 2)
+        assert world.effects == dict.fromkeys(_STEPS, 1)
+
+
+async def test_what_was_written_down_and_will_not_be_done_is_ended(migrated: Path) -> None:
+    async with _one_step_ahead(migrated) as (world, journal):
+        await journal.drop_ahead("s")
+        assert (await _written(world))[_STEPS[1]] == (Outcome.CANCELED, 1)
+
+
+async def test_a_cancel_that_comes_during_a_step_keeps_the_next_one_from_being_written_down(
+    migrated: Path,
+) -> None:
+    world = World(migrated)
+    await world.open()
+    journal = await world.journal("", "")
+
+    async def canceled_meanwhile() -> Output:
+        async with world.database.transaction() as tx:
+            await store.request_cancel(tx, "d")
+        return {}
+
+    await journal.step("s", _STEPS[0], canceled_meanwhile, 5, then=Next(_STEPS[1]))
+    assert await _written(world) == {_STEPS[0]: (Outcome.DONE, 1)}
+    with pytest.raises(CancelRequested):
+        await journal.step("s", _STEPS[1], canceled_meanwhile, 5)
+    await world.database.close()

@@ -1,7 +1,7 @@
 """Places where a test may end the control plane, named as `<step>:<before|during|after>`.
 
-before: the step is not written down yet. during: it is written down and its effect has begun, or is
-complete and not recorded. after: its end is recorded.
+before: its effect has not begun, and it is not written down, or with the end of the step before. during:
+it is written down and its effect has begun, or is complete and not recorded. after: its end is recorded.
 """
 
 import asyncio

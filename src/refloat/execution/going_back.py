@@ -18,8 +18,8 @@ from refloat.domain.resources import Environment, Stage
 from refloat.domain.revision import Level
 from refloat.domain.services import AnyService
 from refloat.execution import queue
-from refloat.execution.journal import tell
 from refloat.execution.rollback import last_done
+from refloat.execution.targets import tell
 from refloat.planning.plan import Change, Plan
 from refloat.store import deployments as store
 from refloat.store import resources

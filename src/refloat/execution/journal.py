@@ -5,7 +5,8 @@ resumed runner needs. Every write carries owner and fence, so a replaced owner w
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,22 +14,31 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Attempt, Deployment, Event, Outcome, Step, Target
+from refloat.domain.deployment import Attempt, Deployment, Outcome, Step, Target
 from refloat.domain.errors import STORAGE, Fenced, StepFailed
-from refloat.domain.progress import Phase, advance
+from refloat.domain.progress import Phase
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.targets import move_target, tell
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
-from refloat.store.database import Database, Reader, Transaction
+from refloat.store.database import Database, Transaction
 
 Output = dict[str, object]
+Lines = Sequence[tuple[Level, str]]
 Effect = Callable[[], Coroutine[Any, Any, Output]]
 InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
+
+
+class Next(msgspec.Struct, frozen=True):
+    """The step of the same service that follows at once, and what is shown from its beginning."""
+
+    name: StepName
+    phase: Phase | None = None
 
 
 class CancelRequested(Exception):
@@ -57,6 +67,9 @@ class Journal:
         self._targets: dict[str, Target] = {}
         self._ordinal = 0
         self._since: dict[tuple[str, str], float] = {}
+        self._ahead: set[tuple[str, str]] = set()
+        """Written down together with the end of the step before."""
+        self._last_lines: dict[tuple[str, str], Lines] = {}
 
     async def load(self) -> None:
         """Fold what an earlier owner wrote."""
@@ -103,17 +116,33 @@ class Journal:
         phase: Phase | None = None,
         completes: InTransaction | None = None,
         despite_cancel: bool = False,
+        then: Next | None = None,
     ) -> Output:
         """Do a step once: a finished one returns its output again, another one is begun and ended.
 
         `phase` is shown from its beginning; `completes` writes what belongs to its success into the same
         transaction as its end. Past the deadline (seconds) it fails as StepFailed. After a cancel only
-        steps that clean up begin (`despite_cancel`); others raise CancelRequested.
+        steps that clean up begin (`despite_cancel`); others raise CancelRequested. The step that comes
+        `then` is written down in the same transaction, and its caller begins it next.
         """
         if (finished := self.output(service_id, name)) is not None:
             return finished
         with bound_contextvars(step=str(name), **({"service": service_id} if service_id else {})):
-            return await self._do(service_id, name, effect, deadline, phase, completes, despite_cancel)
+            await self._open(service_id, Next(name, phase), despite_cancel)
+            return await self._do(service_id, name, effect, deadline, completes, then)
+
+    async def _open(self, service_id: str, it: Next, despite_cancel: bool) -> None:
+        """Write a step down, unless that was done with the end of the one before."""
+        self._crash.hit(it.name, Moment.BEFORE)
+        if (service_id, it.name) in self._ahead:
+            self._ahead.remove((service_id, it.name))
+            return
+        async with self._database.transaction() as tx:
+            canceled, target = await self._own_target(tx, service_id)
+            if canceled and not despite_cancel:
+                raise CancelRequested
+            step = await self._begin(tx, service_id, it, target)
+        self._steps[service_id, it.name] = step
 
     async def _do(
         self,
@@ -121,12 +150,9 @@ class Journal:
         name: StepName,
         effect: Effect,
         deadline: float,
-        phase: Phase | None,
         completes: InTransaction | None,
-        despite_cancel: bool,
+        then: Next | None,
     ) -> Output:
-        self._crash.hit(name, Moment.BEFORE)
-        await self._begin(service_id, name, phase, despite_cancel)
         self._crash.arm(name)
         self._since[service_id, name] = self._clock.monotonic()
         try:
@@ -141,7 +167,7 @@ class Journal:
             await self._end(service_id, name, Outcome.FAILED, {"error": str(error)})
             raise
         self._crash.hit(name, Moment.DURING)
-        await self._end(service_id, name, Outcome.DONE, output, completes)
+        await self._end(service_id, name, Outcome.DONE, output, completes, then)
         self._crash.hit(name, Moment.AFTER)
         return output
 
@@ -152,46 +178,51 @@ class Journal:
         except Overdue:
             raise StepFailed(f"step {name} did not end within {deadline:.0f} s") from None
 
-    async def _begin(
-        self, service_id: str, name: StepName, phase: Phase | None, despite_cancel: bool
-    ) -> None:
-        earlier = self._steps.get((service_id, name))
+    async def _begin(self, tx: Transaction, service_id: str, it: Next, target: Target | None) -> Step:
+        """Write a step down as begun; a service that waited for its stage has a place to work now."""
+        earlier = self._steps.get((service_id, it.name))
         if earlier is None:
             self._ordinal += 1
         step = Step(
             deployment_id=self.deployment.id,
             service_id=service_id,
-            name=name,
+            name=it.name,
             ordinal=earlier.ordinal if earlier else self._ordinal,
             attempt=earlier.attempt + 1 if earlier else 1,
             fence=self.deployment.fence,
             started_at=self._clock.now(),
         )
-        async with self._database.transaction() as tx:
-            if await self.own(tx) and not despite_cancel:
-                raise CancelRequested
-            await store.begin_step(tx, step)
-            if phase and service_id:
-                await self._advance(tx, service_id, phase)
-        self._steps[service_id, name] = step
+        await store.begin_step(tx, step)
+        if target:
+            waiting = (Phase.WAITING,) if target.phase is Phase.QUEUED else ()
+            for phase in (*waiting, *([it.phase] if it.phase else [])):
+                target = await self._move(tx, target, phase)
+        return step
 
     async def _end(
         self,
         service_id: str,
-        name: StepName,
+        name: str,
         outcome: Outcome,
         output: Output,
         completes: InTransaction | None = None,
+        then: Next | None = None,
     ) -> None:
         text = msgspec.json.encode(output).decode()
-        now = self._clock.now()
+        now, key = self._clock.now(), (service_id, name)
         async with self._database.transaction() as tx:
-            await self.own(tx)
+            canceled, target = await self._own_target(tx, service_id)
+            await self._tell(tx, service_id, name, self._last_lines.pop(key, ()))
             await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
             if completes:
                 await completes(tx, output)
+            if then and not canceled and self.output(service_id, then.name) is None:
+                # Known before the commit, so that whoever is interrupted in that ends it.
+                self._steps[service_id, then.name] = await self._begin(tx, service_id, then, target)
+                self._ahead.add((service_id, then.name))
         begun = self._steps[service_id, name]
-        self.telemetry.step_ended(name, outcome, self._clock.monotonic() - self._since[service_id, name])
+        seconds = self._clock.monotonic() - self._since.get(key, self._clock.monotonic())
+        self.telemetry.step_ended(StepName(name), outcome, seconds)
         self._steps[service_id, name] = msgspec.structs.replace(
             begun, outcome=outcome, output=text, finished_at=now
         )
@@ -205,7 +236,7 @@ class Journal:
 
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
-        return await self._ours(tx)
+        return (await self._own_target(tx, ""))[0]
 
     async def reserve_builds(self, builds: int) -> None:
         """How many may be under way from now on; the others are free for other deployments."""
@@ -215,14 +246,9 @@ class Journal:
 
     async def assert_ours(self) -> None:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
-        await self._ours(self._database.read)
-
-    async def _ours(self, read: Reader) -> bool:
-        try:
-            return await store.assert_owned(read, self.deployment.id, self._owner, self.deployment.fence)
-        except Fenced:
-            self.telemetry.refused()
-            raise
+        it = self.deployment
+        with self._told_of_refusals():
+            await store.assert_owned(self._database.read, it.id, self._owner, it.fence)
 
     async def advance(
         self,
@@ -235,19 +261,34 @@ class Journal:
     ) -> None:
         """Move a target along an arrow, and tell it; what begins work raises CancelRequested instead."""
         async with self._database.transaction() as tx:
-            if await self.own(tx) and not despite_cancel:
+            canceled, target = await self._own_target(tx, service_id)
+            if canceled and not despite_cancel:
                 raise CancelRequested
-            await self._advance(tx, service_id, phase, reason, serving)
+            await self._move(tx, target or self._targets[service_id], phase, reason, serving)
 
-    async def _advance(
-        self, tx: Transaction, service_id: str, phase: Phase, reason: str = "", serving: str = ""
-    ) -> None:
-        target = await self._stored(tx, service_id)
-        if target.phase is phase and not reason:
-            return
-        self._targets[service_id] = await move_target(
-            tx, self.deployment, target, phase, self._clock, reason=reason, serving=serving
-        )
+    async def _move(
+        self, tx: Transaction, target: Target, phase: Phase, reason: str = "", serving: str = ""
+    ) -> Target:
+        if target.phase is not phase or reason:
+            target = await move_target(
+                tx, self.deployment, target, phase, self._clock, reason=reason, serving=serving
+            )
+            self._targets[target.service_id] = target
+        return target
+
+    async def _own_target(self, tx: Transaction, service_id: str) -> tuple[bool, Target | None]:
+        """As `own`, with the target as it is now: a cancel may have moved it since we read it."""
+        it = self.deployment
+        with self._told_of_refusals():
+            return await store.owned_target(tx, it.id, service_id, self._owner, it.fence)
+
+    @contextlib.contextmanager
+    def _told_of_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except Fenced:
+            self.telemetry.refused()
+            raise
 
     async def refresh(self, service_id: str | None = None) -> None:
         """Read a target again after somebody else (a cancel) moved it; all of them when nothing is under
@@ -268,68 +309,35 @@ class Journal:
 
     async def complete(self, tx: Transaction, service_id: str) -> None:
         """The target is done; part of a transaction of its last step."""
-        await self._advance(tx, service_id, Phase.DONE)
+        await self._move(tx, await self._stored(tx, service_id), Phase.DONE)
 
-    async def tell(self, service_id: str, step: str, lines: Iterable[tuple[Level, str]]) -> None:
+    async def tell(self, service_id: str, step: str, lines: Lines) -> None:
         """Append log lines, in one transaction."""
         async with self._database.transaction() as tx:
             await self.own(tx)
-            for level, line in lines:
-                await tell(tx, self.deployment, service_id, step, level, line, self._clock)
+            await self._tell(tx, service_id, step, lines)
 
+    async def pass_by(self, service_id: str) -> None:
+        """A target with nothing to do is done, unless a cancel was asked for."""
+        async with self._database.transaction() as tx:
+            canceled, target = await self._own_target(tx, service_id)
+            if canceled:
+                raise CancelRequested
+            target = target or self._targets[service_id]
+            waiting = (Phase.WAITING,) if target.phase is Phase.QUEUED else ()
+            for phase in (*waiting, Phase.RUNNING, Phase.DONE):
+                target = await self._move(tx, target, phase)
 
-async def move_target(
-    tx: Transaction,
-    deployment: Deployment,
-    target: Target,
-    phase: Phase,
-    clock: Clock,
-    *,
-    reason: str = "",
-    serving: str = "",
-) -> Target:
-    """Move a target along an arrow, store it and append the event that tells it; the new value."""
-    now = clock.now()
-    moved = msgspec.structs.replace(
-        target,
-        phase=advance(target.action, target.phase, phase),
-        reason=reason or target.reason,
-        serving=serving or target.serving,
-        started_at=target.started_at or (now if phase in _WORK else None),
-        finished_at=now if phase in _END else None,
-    )
-    await store.put_target(tx, moved)
-    level = Level.ERROR if phase in (Phase.FAILED, Phase.BUILD_FAILED) else Level.INFO
-    message = reason or f"{target.name}: {phase.replace('_', ' ')}"
-    await tell(tx, deployment, target.service_id, phase, level, message, clock, moved)
-    return moved
+    async def drop_ahead(self, service_id: str) -> None:
+        """End what was written down and will not be done."""
+        for key in [key for key in self._ahead if key[0] == service_id]:
+            self._ahead.remove(key)
+            await self._end(service_id, key[1], Outcome.CANCELED, {})
 
+    def tell_at_the_end(self, service_id: str, step: str, lines: Lines) -> None:
+        """Append log lines of a step that ends at once, in the transaction of its end."""
+        self._last_lines[service_id, step] = lines
 
-async def tell(
-    tx: Transaction,
-    deployment: Deployment,
-    service_id: str,
-    step: str,
-    level: Level,
-    message: str,
-    clock: Clock,
-    moved: Target | None = None,
-) -> None:
-    """Append one event; `moved` makes it a change of progress."""
-    event = Event(
-        sequence=0,
-        deployment_id=deployment.id,
-        environment_id=deployment.environment_id,
-        service_id=service_id,
-        at=clock.now(),
-        level=level,
-        step=step,
-        message=message,
-        action=moved.action if moved else None,
-        phase=moved.phase if moved else None,
-    )
-    await store.put_event(tx, event)
-
-
-_WORK = frozenset({Phase.BUILDING, Phase.RUNNING, Phase.EXECUTING})
-_END = frozenset({Phase.DONE, Phase.FAILED, Phase.BUILD_FAILED, Phase.CANCELED})
+    async def _tell(self, tx: Transaction, service_id: str, step: str, lines: Lines) -> None:
+        for level, line in lines:
+            await tell(tx, self.deployment, service_id, step, level, line, self._clock)

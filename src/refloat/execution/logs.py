@@ -16,16 +16,27 @@ REDACTED = "[secret]"
 
 
 class StepLog:
-    """The log sink of one step; use it as `async with`, so that nothing is lost at its end."""
+    """The log sink of one step; use it as `async with`, so that nothing is lost at its end.
+
+    A step that is over with its log (`whole`) has the last lines written with its own end.
+    """
 
     def __init__(
-        self, journal: Journal, clock: Clock, service_id: str, step: str, secrets: Iterable[str] = ()
+        self,
+        journal: Journal,
+        clock: Clock,
+        service_id: str,
+        step: str,
+        secrets: Iterable[str] = (),
+        *,
+        whole: bool = False,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._service_id = service_id
         self._step = step
         self._secrets = tuple(secrets)
+        self._whole = whole
         self._lines: list[tuple[Level, str]] = []
         self._count = 0
         self._fresh = asyncio.Event()
@@ -48,7 +59,10 @@ class StepLog:
         self._flusher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._flusher
-        await asyncio.shield(self._flush())
+        if self._whole:
+            self._journal.tell_at_the_end(self._service_id, self._step, self._lines)
+        else:
+            await asyncio.shield(self._flush())
 
     async def _run(self) -> None:
         """A step that is silent for half an hour costs nothing meanwhile."""

@@ -18,7 +18,7 @@ from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Environment, Stage
 from refloat.domain.revision import Level
 from refloat.domain.services import Container, Job, Service
-from refloat.execution.journal import move_target, tell
+from refloat.execution.targets import move_target, tell
 from refloat.planning.plan import Plan, ServicePlan, StagePlan
 from refloat.store import deployments as store
 from refloat.store.database import Transaction

@@ -7,6 +7,7 @@ skipped by the journal, what failed is undone, what had not begun is canceled.
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 import structlog
@@ -261,18 +262,18 @@ class Runner:
     ) -> None:
         """Do these steps; turn whatever goes wrong into the target's outcome."""
         try:
-            if self._journal.target(steps.service_id).phase is Phase.QUEUED:
+            if slots.locked() and self._journal.target(steps.service_id).phase is Phase.QUEUED:
                 await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
             async with slots:
                 if self._failed():
                     raise asyncio.CancelledError
                 if failure := self._journal.failure(steps.service_id):
                     raise StepFailed(failure)
-                for name in names:
-                    await steps.do(name)
+                for name, following in pairwise((*names, None)):
+                    assert name
+                    await steps.do(name, following)
                 if not names or not steps.main:
-                    await self._journal.advance(steps.service_id, Phase.RUNNING, despite_cancel=False)
-                    await self._journal.advance(steps.service_id, Phase.DONE)
+                    await self._journal.pass_by(steps.service_id)
         except CancelRequested:
             self.cancel()
             await self._clean_up(self._give_up(steps))
@@ -292,6 +293,7 @@ class Runner:
         await asyncio.shield(work)
 
     async def _give_up(self, steps: ServiceSteps) -> None:
+        await self._journal.drop_ahead(steps.service_id)
         await self._journal.refresh(steps.service_id)
         target = self._journal.target(steps.service_id)
         if target.phase in TERMINAL:

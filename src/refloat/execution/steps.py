@@ -15,7 +15,7 @@ from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import run_job, run_release, timetable_of
-from refloat.execution.journal import Effect, Output
+from refloat.execution.journal import Effect, Next, Output
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
@@ -39,8 +39,10 @@ _END_SECONDS = 5.0
 class ServiceSteps(ServiceInDeployment):
     """The steps of one service in one deployment."""
 
-    async def do(self, name: StepName, *, after_outcome: bool = False) -> None:
-        """Do one planned step."""
+    async def do(
+        self, name: StepName, following: StepName | None = None, *, after_outcome: bool = False
+    ) -> None:
+        """Do one planned step; whoever names the following one does that next."""
         effect = getattr(self, f"_{name}")
         if self._outputs is None:
             self._outputs = await self._read_outputs()
@@ -53,6 +55,7 @@ class ServiceSteps(ServiceInDeployment):
             phase=None if after_outcome else self._phase(name),
             completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
             despite_cancel=after_outcome,
+            then=Next(following, self._phase(following)) if following else None,
         )
 
     def _phase(self, name: StepName) -> Phase | None:
@@ -93,7 +96,7 @@ class ServiceSteps(ServiceInDeployment):
             serves=needs_command(service),
             timeout_seconds=BUILD_SECONDS,
         )
-        async with StepLog(journal, self._means.clock, service.id, StepName.BUILD) as log:
+        async with StepLog(journal, self._means.clock, service.id, StepName.BUILD, whole=True) as log:
             artifact = await (await self._held()).builder.build(request, log)
         return {ARTIFACT: msgspec.to_builtins(artifact)}
 

@@ -101,6 +101,17 @@ OWNED = Query(
         d.id == bindparam("id"), d.owner == bindparam("owner"), d.fence == bindparam("fence"), d.ended == 0
     )
 )
+OWNED_TARGET = Query(
+    select(d.cancel_requested, target.c.document)
+    .select_from(
+        deployment.outerjoin(
+            target, and_(target.c.deployment_id == d.id, target.c.service_id == bindparam("service_id"))
+        )
+    )
+    .where(
+        d.id == bindparam("id"), d.owner == bindparam("owner"), d.fence == bindparam("fence"), d.ended == 0
+    )
+)
 CLAIMED = Query(select(d.plan, d.snapshot).where(d.id == bindparam("id")))
 ENVIRONMENTS = Query(select(d.environment_id).distinct())
 
