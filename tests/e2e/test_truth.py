@@ -65,6 +65,7 @@ def test_an_application_that_answers_only_errors_is_not_deployed(
     installation.variable(application, "APPLICATION", "STATUS", "500")
     assert installation.roll(environment)["state"] == "DEPLOYMENT_ERROR"
     assert "it answered 500" in installation.last(environment)["stages"][0]["services"][0]["reason"]
+    assert "app starts" in installation.log_text(environment)
 
 
 @pytest.mark.parametrize(

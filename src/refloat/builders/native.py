@@ -17,7 +17,7 @@ from refloat.builders.node_project import NodeProject, direct
 from refloat.builders.procfile import shell
 from refloat.builders.tools import Interpreter
 
-VERSION = 2
+VERSION = 3
 """Part of every key: raised when the same inputs would give another result."""
 
 PINS = "requirements.txt"

@@ -140,9 +140,13 @@ class ReadinessWait:
         return ""
 
     async def _failure(self, message: str, astray: str = "") -> StepFailed:
-        lines = await self._engine.logs(self._revision.key, _LAST_LINES)
         message, hint = (f"{message}; {astray}", _USE_PORT) if astray else (message, "")
-        return StepFailed(message, hint=hint, log=tuple(line.text for line in lines))
+        return StepFailed(message, hint=hint, log=await last_words(self._engine, self._revision.key))
+
+
+async def last_words(engine: Engine, revision_key: str) -> tuple[str, ...]:
+    """The last lines that what failed wrote itself."""
+    return tuple(line.text for line in await engine.logs(revision_key, _LAST_LINES))
 
 
 def _all_run(instances: Sequence[Instance]) -> bool:

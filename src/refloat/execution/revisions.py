@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from refloat.domain.deployment import Deployment
 from refloat.domain.progress import Action
@@ -55,7 +55,7 @@ def with_outputs(text: str, outputs: Mapping[str, str]) -> str:
 
 
 def command_of(service: Service, artifact: Artifact) -> tuple[str, ...]:
-    """The user's entrypoint and arguments, else the artifact's own command with the arguments appended."""
+    """The user's entrypoint and arguments, else what the artifact brings."""
     if isinstance(service, Workload):
         return _words(service.entrypoint, service.arguments, artifact)
     return artifact.web
@@ -82,9 +82,22 @@ def needs_command(service: Service) -> bool:
     """Whether the artifact has to bring a command, because the configuration names none."""
     if isinstance(service, Job):
         events = (service.on_start, service.on_stop, service.on_delete, service.cronjob)
-        return any(event is not None and not event.entrypoint for event in events)
-    return not (isinstance(service, Workload) and service.entrypoint)
+        return any(event and not _is_whole(event.entrypoint, event.arguments) for event in events)
+    return not (isinstance(service, Workload) and _is_whole(service.entrypoint, service.arguments))
+
+
+_SHELL = ("/bin/sh", "-c")
 
 
 def _words(entrypoint: str | None, arguments: tuple[str, ...], artifact: Artifact) -> tuple[str, ...]:
-    return (*(shlex.split(entrypoint) if entrypoint else artifact.web), *arguments)
+    """Like those of an image: arguments alone take the place of its command; options alone are added to it."""
+    if _is_whole(entrypoint, arguments):
+        return (*shlex.split(entrypoint or ""), *arguments)
+    if arguments and artifact.web[:2] == _SHELL:
+        return (*_SHELL, f'{artifact.web[2]} "$@"', "sh", *arguments)
+    return (*artifact.web, *arguments)
+
+
+def _is_whole(entrypoint: str | None, arguments: Sequence[str]) -> bool:
+    """Whether this is a command in itself."""
+    return bool(entrypoint) or (bool(arguments) and not arguments[0].startswith("-"))

@@ -19,7 +19,7 @@ from refloat.execution.journal import Effect, Next, Output
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
-from refloat.execution.readiness import ReadinessWait, verify_route
+from refloat.execution.readiness import ReadinessWait, last_words, verify_route
 from refloat.execution.revisions import event_of, needs_command
 from refloat.execution.service import ARTIFACT, ServiceInDeployment
 from refloat.planning.plan import Change, StepName
@@ -172,14 +172,18 @@ class ServiceSteps(ServiceInDeployment):
         if not self.plan.routed:
             return {"alive": len(endpoints)}
         readiness = revision.readiness
-        answer = await verify_route(
-            self._means.platform.router,
-            self._means.clock,
-            self.service_id,
-            endpoints,
-            readiness.http.path if readiness and readiness.http else "/",
-            readiness.timeout_seconds if readiness else 5,
-        )
+        try:
+            answer = await verify_route(
+                self._means.platform.router,
+                self._means.clock,
+                self.service_id,
+                endpoints,
+                readiness.http.path if readiness and readiness.http else "/",
+                readiness.timeout_seconds if readiness else 5,
+            )
+        except StepFailed as failed:
+            failed.log = await last_words(self._means.platform.engine, revision.key)
+            raise
         return {"status": answer.status, "endpoint": answer.endpoint}
 
     async def _led_astray(self, revision: Revision) -> bool:
