@@ -49,6 +49,7 @@ def test_a_folder_without_git_is_up_with_one_command_and_again_with_its_change(
     )
     assert answer(internal) == "hello"
     assert "nothing changed: web runs this commit" in machine("up", cwd=app)
+    assert "nothing changed" in machine("up", cwd=app, HOME=str(app / "app.py"))
     (app / "app.py").write_text(APP.replace('"hello"', '"changed"'))
     machine("up", cwd=app)
     assert answer(internal) == "changed"
