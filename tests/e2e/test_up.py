@@ -192,6 +192,14 @@ def test_the_port_of_another_server_is_not_taken_for_ours(
 ) -> None:
     failed = machine("up", cwd=app, expect=1, REFLOAT_PORT=str(installation.port))
     assert "is not the one of" in failed and "REFLOAT_URL" in failed
+    assert "by REFLOAT_PORT=" in failed
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", machine.http_port))
+        taken.listen()
+        failed = machine("up", cwd=app, expect=1, REFLOAT_PORT=str(installation.port))
+    words = failed.split("start a second one by ")[1].split(" refloat up")[0].split()
+    assert [word.partition("=")[0] for word in words] == ["REFLOAT_HTTP_PORT", "REFLOAT_PORT"]
+    assert f"={machine.http_port}" not in failed
 
 
 def test_a_git_address_is_deployed_by_a_server_that_is_named(

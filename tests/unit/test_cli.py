@@ -153,7 +153,7 @@ def test_a_hint_has_its_own_line() -> None:
     [
         (),
         ("nonsense",),
-        ("status",),
+        ("env", "delete"),
         ("redeploy", "x", "--timeout", "3"),
         ("logs", "x", "--timeout", "3"),
         ("redeploy", "x", "--watch", "--timeout", "0"),

@@ -66,7 +66,7 @@ def test_a_home_that_cannot_be_written_is_told_with_how_to_find_the_server(
 def test_what_the_machine_refuses_is_told_in_one_line_with_the_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _exit_code(lambda: os.listdir("/nowhere/at/all")) == 1
+    assert _exit_code(lambda: Path("/nowhere/at/all").read_text()) == 1
     assert capsys.readouterr().err == "refloat: /nowhere/at/all: No such file or directory\n"
 
     def refuse() -> None:

@@ -95,7 +95,8 @@ def _exit_code(run: Callable[[], Any]) -> int:
         click.echo(_refused(error).words(), err=True)
         return Exit.FAILED
     except click.Abort:
-        return 130
+        click.echo("refloat: interrupted", err=True)
+        return Exit.INTERRUPTED
     return code if isinstance(code, int) else Exit.DONE
 
 
