@@ -46,9 +46,10 @@ chaos: $(VENV)/dev.ready ## ten minutes of real servers on PostgreSQL, killed, f
 	@$(BIN)/python benchmarks/chaos.py
 
 proof: crash mutants chaos newcomer ## what takes too long for CI (an hour, as root)
+	@tests/newcomer/clean_root.sh test
 
-newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
-	@tests/newcomer/clean_root.sh demo
+newcomer: ## as root: type what the README says in a clean Debian root, as root and as a user
+	@tests/newcomer/clean_root.sh
 
 check: lint test sim ## what CI runs
 

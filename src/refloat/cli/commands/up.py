@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 _LONGEST_NAME = 128
+_NAME_A_COMMAND = (
+    "add a Procfile with a line like `web: python server.py`, or give the folder of the application"
+)
 
 
 class Wish(NamedTuple):
@@ -152,7 +155,8 @@ def _check_that_it_runs(tree: "WorkingTree") -> None:
     try:
         detect(tree.files(), read)
     except BuildFailed as error:
-        raise Problem(f"{tree.folder}: {error.message}", hint=error.hint) from None
+        hint = _NAME_A_COMMAND if "_path" in error.hint else error.hint  # those are words of the API
+        raise Problem(f"{tree.folder}: {error.message}", hint=hint) from None
 
 
 def _server(wish: Wish) -> "Client":
