@@ -50,9 +50,10 @@ static: $(VENV)/dev.ready ## MINUTES=60 without any server, under load; then the
 	@$(BIN)/python benchmarks/static_stability.py --minutes $(MINUTES)
 
 proof: crash mutants chaos static newcomer ## what takes too long for CI (two hours, as root)
+	@tests/newcomer/clean_root.sh test
 
-newcomer: ## as root: run the demo in a clean Debian root, as root and as a user
-	@tests/newcomer/clean_root.sh demo
+newcomer: ## as root: type what the README says in a clean Debian root, as root and as a user
+	@tests/newcomer/clean_root.sh
 
 check: lint test sim ## what CI runs
 

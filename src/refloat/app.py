@@ -282,9 +282,11 @@ def listener(settings: Settings) -> socket.socket:
         bound.bind((settings.host, settings.port))
     except OSError as error:
         bound.close()
+        forbidden = isinstance(error, PermissionError)
+        remedy = "only root may use a port below 1024:" if forbidden else "stop what uses the port, or"
         raise Unavailable(
             f"the API cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            hint="stop what uses the port, or choose another one by REFLOAT_PORT",
+            hint=f"{remedy} choose another one by REFLOAT_PORT",
         ) from None
     return bound
 

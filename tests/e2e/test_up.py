@@ -49,6 +49,7 @@ def test_a_folder_without_git_is_up_with_one_command_and_again_with_its_change(
     )
     assert answer(internal) == "hello"
     assert "nothing changed: web runs this commit" in machine("up", cwd=app)
+    assert "nothing changed" in machine("up", cwd=app, HOME=str(app / "app.py"))
     (app / "app.py").write_text(APP.replace('"hello"', '"changed"'))
     machine("up", cwd=app)
     assert answer(internal) == "changed"
@@ -195,6 +196,14 @@ def test_the_port_of_another_server_is_not_taken_for_ours(
 ) -> None:
     failed = machine("up", cwd=app, expect=1, REFLOAT_PORT=str(installation.port))
     assert "is not the one of" in failed and "REFLOAT_URL" in failed
+    assert "by REFLOAT_PORT=" in failed
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", machine.http_port))
+        taken.listen()
+        failed = machine("up", cwd=app, expect=1, REFLOAT_PORT=str(installation.port))
+    words = failed.split("start a second one by ")[1].split(" refloat up")[0].split()
+    assert [word.partition("=")[0] for word in words] == ["REFLOAT_HTTP_PORT", "REFLOAT_PORT"]
+    assert f"={machine.http_port}" not in failed
 
 
 def test_a_git_address_is_deployed_by_a_server_that_is_named(

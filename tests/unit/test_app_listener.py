@@ -4,9 +4,11 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from refloat.app import listener
+from refloat.domain.errors import Unavailable
 from refloat.settings import Settings
 
 
@@ -25,6 +27,18 @@ async def _connected(folder: Path) -> int:
     writer.close()
     async with server:
         return await seen
+
+
+def test_a_port_that_only_root_may_use_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(Unavailable, match=":80: Permission denied") as caught:
+        listener(Settings(data_dir=tmp_path, node_dir=tmp_path, port=80))
+    assert "only root may use a port below 1024" in caught.value.hint
 
 
 def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path: Path) -> None:

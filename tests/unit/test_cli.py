@@ -154,6 +154,7 @@ def test_a_hint_has_its_own_line() -> None:
         (),
         ("nonsense",),
         ("status", "x", "y"),
+        ("env", "delete"),
         ("redeploy", "x", "--timeout", "3"),
         ("logs", "x", "--timeout", "3"),
         ("redeploy", "x", "--watch", "--timeout", "0"),

@@ -52,7 +52,9 @@ def test_a_folder_with_nothing_to_run_is_refused_before_a_server_is_started(home
     (home / "docs").mkdir()
     (home / "docs/README").write_text("words")
     said = run("up", str(home / "docs"), REFLOAT_DATA_DIR=str(home / "data"))
-    assert "nothing to run" in said and "Procfile" in said and "hint:" in said
+    assert "nothing to run" in said and "Procfile" in said and "or give the folder of the" in said
+    (home / "docs/Dockerfile").write_text("FROM python")
+    assert "or give the folder of the" in run("up", str(home / "docs"), REFLOAT_DATA_DIR=str(home / "data"))
     assert not (home / "data").exists()
 
 

@@ -21,6 +21,14 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write to what belongs to another user")
+def test_the_data_directory_of_another_user_is_not_gone_on_with(tmp_path: Path) -> None:
+    os.close(occupy(tmp_path))
+    os.chown(tmp_path / NAME, 65534, 65534)
+    with pytest.raises(Unavailable, match="belongs to another user, nobody"):
+        occupy(tmp_path)
+
+
 def test_the_holder_is_known_as_long_as_it_lives_and_however_it_ends(tmp_path: Path) -> None:
     assert occupant(tmp_path) is None
     process = subprocess.Popen(

@@ -45,16 +45,21 @@ def who_answers(url: str) -> Found:
 
 def free_port_near(port: int) -> int:
     """A port that nobody listens on now, for a hint."""
+    near = range(port + 1, min(port + 100, 65536))
+    return next((candidate for candidate in near if not is_taken(candidate)), port)
+
+
+def is_taken(port: int) -> bool:
+    """Whether a server could not listen there now."""
     import socket
 
-    for candidate in range(port + 1, min(port + 100, 65536)):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-            return candidate
-    return port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
 
 
 class Server:
@@ -98,6 +103,9 @@ class Server:
     def _refuse(self, found: Found) -> None:
         port = self.settings.port
         other = f"REFLOAT_PORT={free_port_near(port)} refloat up"
+        if found is Found.REFLOAT:  # its edge is there, too
+            http = self.settings.http_port
+            other = f"REFLOAT_HTTP_PORT={free_port_near(http)} {other}" if is_taken(http) else other
         if found is Found.REFLOAT:
             raise Problem(
                 f"the Refloat server at {self.url} is not the one of {self.settings.data_dir}",

@@ -87,7 +87,15 @@ def _check(answer: httpx.Response, url: str) -> None:
         raise Unreachable(f"{url} answers {answer.status_code}", hint=error_words(answer)[0])
     if answer.status_code >= 300:
         message, hint = error_words(answer)
+        if answer.status_code == 401:
+            hint = _other_token(url)
         raise (Missing if answer.status_code == 404 else Problem)(message, hint=hint)
+
+
+def _other_token(url: str) -> str:
+    if os.environ.get("REFLOAT_TOKEN"):
+        return "correct REFLOAT_TOKEN, or unset it: on the server's machine its admin token is taken"
+    return f"the server at {url} may be of another data directory: set REFLOAT_DATA_DIR or REFLOAT_PORT"
 
 
 def error_words(answer: httpx.Response) -> tuple[str, str]:

@@ -4,6 +4,7 @@
 shell has, or else the one that `refloat up` started last, whose settings it left in the context file.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -16,7 +17,7 @@ from refloat.settings import LOOPBACK, SettingError, Settings, load
 
 Environ = Mapping[str, str]
 
-_NAMING = ("REFLOAT_DATA_DIR", "REFLOAT_HOST", "REFLOAT_PORT")
+NAMING = ("REFLOAT_DATA_DIR", "REFLOAT_HOST", "REFLOAT_PORT")
 """A shell that sets one of these to something else means another server than the remembered one."""
 _NOT_SETTINGS = ("REFLOAT_URL", "REFLOAT_TOKEN", "REFLOAT_CRASH_AT")
 _EVERYWHERE = ("0.0.0.0", "::")
@@ -33,7 +34,7 @@ def with_remembered(environ: Environ) -> dict[str, str]:
     if environ.get("REFLOAT_URL"):
         return dict(environ)
     remembered = _remembered(path(environ))
-    named = {name: environ[name] for name in _NAMING if environ.get(name)}
+    named = {name: environ[name] for name in NAMING if environ.get(name)}
     if directory := named.get("REFLOAT_DATA_DIR"):
         named["REFLOAT_DATA_DIR"] = str(Path(directory).absolute())
     if any(remembered.get(name) != value for name, value in named.items()):
@@ -45,7 +46,7 @@ def _remembered(file: Path) -> dict[str, str]:
     try:
         settings = json.loads(file.read_bytes())["settings"]
         return {str(name): str(value) for name, value in settings.items() if name.startswith("REFLOAT_")}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(
@@ -80,9 +81,10 @@ def forget(environ: Environ, settings: Settings) -> None:
     """Remove the context file if it means this data directory."""
     file = path(environ)
     if _remembered(file).get("REFLOAT_DATA_DIR") == str(settings.data_dir):
-        file.unlink(missing_ok=True)
-        if not any(file.parent.iterdir()):
-            file.parent.rmdir()
+        with contextlib.suppress(OSError):  # a home that cannot be written any more
+            file.unlink(missing_ok=True)
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
 
 
 def read_settings(environ: Environ) -> Settings:

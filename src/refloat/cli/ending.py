@@ -18,7 +18,7 @@ from refloat.cli.lookup import Place, places
 from refloat.cli.problems import Problem
 from refloat.settings import Settings
 from refloat.supervisor.base import LIVE, State, Status
-from refloat.supervisor.occupancy import occupant
+from refloat.supervisor.occupancy import occupant, user_name
 from refloat.supervisor.processes import LocalSupervisor
 from refloat.supervisor.removal import remove
 
@@ -89,6 +89,17 @@ def end_server(settings: Settings) -> int | None:
     finally:
         os.close(handle)
     return pid
+
+
+def refuse_foreign(settings: Settings) -> None:
+    """Only who owns the data directory, or root, may end what runs from it."""
+    owner = settings.data_dir.stat().st_uid
+    if os.geteuid() not in (0, owner):
+        name = user_name(owner)
+        raise Problem(
+            f"the data directory {settings.data_dir} belongs to another user, {name}",
+            hint=f"run this as that user: sudo -u {name} refloat down; or set REFLOAT_DATA_DIR to your own",
+        )
 
 
 def refuse_managed(settings: Settings) -> None:

@@ -1,7 +1,6 @@
 """The environment that is meant when none is named: the only one, or the one of this folder."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +8,9 @@ import click
 
 from refloat.cli import context
 from refloat.cli.client import Client, Json
-from refloat.cli.lookup import Place, places
+from refloat.cli.lookup import Place, places, short_names, shown
 from refloat.cli.problems import Exit, Problem
 from refloat.cli.working_tree import WorkingTree
-
-_SHOWN = 10
 
 
 def environment_here(client: Client) -> Json:
@@ -24,11 +21,10 @@ def environment_here(client: Client) -> Json:
         return meant[0].environment
     if not known:
         raise Problem("there is no environment yet", hint="make one with `refloat up`")
-    names = _names(known)
-    more = f" and {len(names) - _SHOWN} more (refloat env list)" if len(names) > _SHOWN else ""
+    names = short_names(known)
     command = click.get_current_context().command_path
     raise Problem(
-        f"which environment? There are {len(names)}: {', '.join(names[:_SHOWN])}{more}",
+        f"which environment? There are {len(names)}: {shown(names)}",
         hint=f"name one, as in: {command} {names[0]}",
         code=Exit.USAGE,
     )
@@ -48,9 +44,3 @@ def _of_this_folder(client: Client, known: Sequence[Place]) -> list[Place]:
 def _sources(client: Client, place: Place) -> set[str]:
     services = client.get(f"/environment/{place.environment['id']}/services")["results"]
     return {str((it.get("git_repository") or {}).get("url")) for it in services}
-
-
-def _names(known: Sequence[Place]) -> list[str]:
-    """Each as short as it can be typed."""
-    times = Counter(it.environment["name"] for it in known)
-    return [it.environment["name"] if times[it.environment["name"]] == 1 else it.path for it in known]

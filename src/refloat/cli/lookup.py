@@ -1,12 +1,16 @@
 """From what a person types to the thing they mean."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Problem
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+_SHOWN = 10
 
 
 class Place:
@@ -37,10 +41,23 @@ def find_environment(client: Client, name: str | None) -> Json:
         return found[0].environment
     if found:
         raise Problem(f"{name!r} means {len(found)} environments: {_listed(found)}", hint="use the id")
-    hint = (
-        f"there is {_listed(known)}" if known else "there is no environment yet: make one with `refloat up`"
-    )
-    raise Problem(f"no environment {name!r}", hint=hint)
+    if not known:
+        raise Problem(
+            f"no environment {name!r}", hint="there is no environment yet: make one with `refloat up`"
+        )
+    raise Problem(f"no environment {name!r}", hint=f"there is {shown(short_names(known))}")
+
+
+def short_names(known: Sequence[Place]) -> list[str]:
+    """Each as short as it can be typed."""
+    times = Counter(it.environment["name"] for it in known)
+    return [it.environment["name"] if times[it.environment["name"]] == 1 else it.path for it in known]
+
+
+def shown(names: Sequence[str]) -> str:
+    """As many as one looks at."""
+    more = f" and {len(names) - _SHOWN} more (refloat env list)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def places(client: Client) -> Iterator[Place]:

@@ -86,12 +86,24 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except Problem as problem:
         click.echo(problem.words(), err=True)
         return problem.code
-    except click.Abort:
-        return 130
     except BrokenPipeError:  # `refloat logs | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except OSError as error:
+        if not error.filename:
+            raise
+        click.echo(_refused(error).words(), err=True)
+        return Exit.FAILED
+    except click.Abort:
+        click.echo("refloat: interrupted", err=True)
+        return Exit.INTERRUPTED
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _refused(error: OSError) -> Problem:
+    """What the machine refused, to which file; that is for who types to mend."""
+    hint = "look at its owner and mode: ls -ld" if isinstance(error, PermissionError) else ""
+    return Problem(f"{error.filename}: {error.strerror}", hint=f"{hint} {error.filename}" if hint else "")
 
 
 @click.group(

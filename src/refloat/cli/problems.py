@@ -12,6 +12,7 @@ class Exit(IntEnum):
     TIMEOUT = 3
     UNREACHABLE = 4
     USAGE = 64
+    INTERRUPTED = 130
 
 
 class Problem(Exception):

@@ -136,7 +136,7 @@ class Watch:
         except KeyboardInterrupt:
             self._undraw(ended=False)
             self._note(f"detached; the deployment goes on. Follow it again: {self.resume_command()}")
-            return Exit.DONE
+            return Exit.INTERRUPTED
         except Problem as problem:
             if problem.code in (Exit.TIMEOUT, Exit.UNREACHABLE):
                 problem.hint = f"follow it again: {self.resume_command()}"

@@ -59,6 +59,10 @@ class WorkingTree:
         if self._data_dir.resolve().is_relative_to(self.folder):
             inside = f"{self._data_dir.resolve().relative_to(self.folder)}/"
             found = [name for name in found if not name.startswith(inside)]
+        if not found and not any(name.name != ".git" for name in self.folder.iterdir()):
+            raise Problem(
+                f"{self.folder} is empty", hint="change to the folder of the application, or give its path"
+            )
         if not found:
             raise Problem(f"there is nothing in {self.folder} that git would keep", hint="look at .gitignore")
         return tuple(found)

@@ -5,6 +5,7 @@ The kernel frees the lock however the server ends, so a pid read from a held loc
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 from refloat.domain.errors import Unavailable
@@ -13,8 +14,18 @@ NAME = "refloat.lock"
 
 
 def occupy(data_dir: Path) -> int:
-    """Hold the data directory for this process's life; Unavailable when another server does."""
+    """Hold the data directory for this process's life; Unavailable when another server does.
+
+    Also when it belongs to another user: root could go on with it, but that user not any more.
+    """
     descriptor = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
+        os.close(descriptor)
+        raise Unavailable(
+            f"the data directory {data_dir} belongs to another user, {user_name(owner)}",
+            hint="start the server as that user, or choose another REFLOAT_DATA_DIR",
+        )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -25,6 +36,14 @@ def occupy(data_dir: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def user_name(uid: int) -> str:
+    """As `sudo -u` takes it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def occupant(data_dir: Path) -> int | None:

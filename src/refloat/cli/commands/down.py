@@ -32,6 +32,7 @@ def down(purge: bool, yes: bool, as_json: bool) -> None:
         raise Problem(
             f"there is no data directory {settings.data_dir}", hint="set REFLOAT_DATA_DIR to the right one"
         )
+    ending.refuse_foreign(settings)
     ending.refuse_managed(settings)
     if purge:
         ending.check_purge(settings)

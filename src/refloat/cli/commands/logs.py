@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @meant_environment_argument
 @click.option(
-    "--follow", is_flag=True, help="Go on to the deployment's end; the exit code says how it ended."
+    "--follow", "-f", is_flag=True, help="Go on to the deployment's end; the exit code says how it ended."
 )
 @click.option(
     "--version", metavar="ID", help="A deployment's request id or execution id. Default: the last one."

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from refloat.cli.working_tree import WorkingTree
 
 
+_LONGEST_NAME = 128
+_NAME_A_COMMAND = (
+    "add a Procfile with a line like `web: python server.py`, or give the folder of the application"
+)
+
+
 class Wish(NamedTuple):
     """What was typed."""
 
@@ -71,8 +77,8 @@ def up(
 def _from_url(url: str, branch: str | None, wish: Wish) -> int:
     from refloat.cli.application import Application, name_of
 
+    name = _name(wish, name_of(url))
     server = _server(wish)
-    name = wish.name or name_of(url)
     application = Application.find_or_make(server, wish.environment or name, name, url, branch)
     try:
         commit = application.head()
@@ -97,11 +103,23 @@ def _from_folder(source: str, wish: Wish) -> int:
     folder = _folder(source)
     tree = WorkingTree(folder, context.read_settings(environ).data_dir)
     _check_that_it_runs(tree)
+    name = _name(wish, tree.folder.name)
     server = _server(wish)
     snapshot = tree.snapshot()
-    name = wish.name or tree.folder.name
     application = Application.find_or_make(server, wish.environment or name, name, snapshot.url, BRANCH)
     return _deploy(server, application, snapshot.commit, wish)
+
+
+def _name(wish: Wish, of_source: str) -> str:
+    """The application's; refused here when the API would, because a folder's name may be longer."""
+    name = wish.name or of_source
+    for meant in (name, wish.environment or name):
+        if len(meant) > _LONGEST_NAME:
+            raise Problem(
+                f"the name {meant[:20]}… has {len(meant)} characters; {_LONGEST_NAME} are allowed",
+                hint="choose a shorter one: refloat up --name NAME --environment NAME",
+            )
+    return name
 
 
 def _folder(source: str) -> Path:
@@ -127,12 +145,18 @@ def _check_that_it_runs(tree: "WorkingTree") -> None:
 
     def read(name: str) -> str:
         path = tree.folder / name
-        return path.read_text(errors="replace") if path.is_file() else ""
+        try:
+            return path.read_text(errors="replace") if path.is_file() else ""
+        except OSError as error:
+            raise Problem(
+                f"{path} cannot be read: {error.strerror}", hint="make it readable, or have git ignore it"
+            ) from None
 
     try:
         detect(tree.files(), read)
     except BuildFailed as error:
-        raise Problem(f"{tree.folder}: {error.message}", hint=error.hint) from None
+        hint = _NAME_A_COMMAND if "_path" in error.hint else error.hint  # those are words of the API
+        raise Problem(f"{tree.folder}: {error.message}", hint=hint) from None
 
 
 def _server(wish: Wish) -> "Client":
@@ -145,10 +169,23 @@ def _server(wish: Wish) -> "Client":
     if not environ.get("REFLOAT_URL"):
         server = Server(environ)
         started = server.ensure()
-        context.remember(environ, settings_variables(environ, server.settings))
+        _remember(environ, settings_variables(environ, server.settings))
         if started and not wish.as_json:
             click.echo(f"started a server on {server.settings.data_dir}; its log is {server.log}")
     return Client(context.server_url(environ), context.token(environ))
+
+
+def _remember(environ: dict[str, str], settings: dict[str, str]) -> None:
+    """A home that cannot be written is no reason not to deploy; later shells have to be told, then."""
+    from refloat.cli import context
+
+    try:
+        context.remember(environ, settings)
+    except OSError as error:
+        file = context.path(environ)
+        told = " ".join(f"{name}={settings[name]}" for name in sorted(settings) if name in context.NAMING)
+        why = f"{file} cannot be written ({error.strerror})"
+        click.echo(f"refloat: {why}; other shells find this server with {told}", err=True)
 
 
 def _deploy(server: "Client", application: "Application", commit: str, wish: Wish) -> int:
