@@ -216,4 +216,6 @@ async def test_a_death_while_undoing_a_failure_ends_in_the_same_error(
     assert alive == [f"{service}.1"]
     history = (await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2"))["results"]
     assert "exit code 1" in history[0]["stages"][0]["services"][0]["reason"]
+    attempts = await _attempts(plane, environment)
+    assert attempts[service, "ready"] == 1, "what failed is done again"
     await plane.close()

@@ -32,6 +32,7 @@ Effect = Callable[[], Coroutine[Any, Any, Output]]
 InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
+_UNDOING = (StepName.REVERT, StepName.DISCARD)
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -94,11 +95,11 @@ class Journal:
         return msgspec.json.decode(step.output, type=dict[str, object])
 
     def failure(self, service_id: str) -> str:
-        """Why a service failed, if its undoing was begun already (by a former owner); else ""."""
-        if not self.begun(service_id, StepName.REVERT):
-            return ""
+        """Why a service failed, if a former owner wrote that down: it is undone, not tried again; else ""."""
         failed = [
-            s for s in self._steps.values() if s.service_id == service_id and s.outcome is Outcome.FAILED
+            s
+            for s in self._steps.values()
+            if s.service_id == service_id and s.outcome is Outcome.FAILED and s.name not in _UNDOING
         ]
         return str(msgspec.json.decode(failed[0].output).get("error")) if failed else ""
 
