@@ -100,14 +100,17 @@ async def history(
     return tuple(_deployment(r) for r in rows)
 
 
-async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
-    """Heads of queues whose environment has nothing running, oldest first; each with its cluster."""
-    return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
+async def claimable(read: Reader) -> tuple[tuple[str, str, str], ...]:
+    """Heads of queues whose environment has nothing running, oldest first; each with its cluster and
+    environment."""
+    rows = await read.all(q.CLAIMABLE)
+    return tuple((row["id"], row["cluster_id"], row["environment_id"]) for row in rows)
 
 
-async def running(read: Reader) -> tuple[Deployment, ...]:
-    """Those that have an owner, dead or alive, oldest first."""
-    return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
+async def running(read: Reader) -> tuple[tuple[str, bool], ...]:
+    """The ids of those that have an owner, dead or alive, oldest first; each with whether a cancel is
+    asked for."""
+    return tuple(sorted((row["id"], bool(row["cancel_requested"])) for row in await read.all(q.RUNNING)))
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:
