@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from refloat.domain.resources import ClusterKind
 from tests.simulation.control_plane import ControlPlane
 
 
@@ -38,6 +41,31 @@ async def test_requests_that_wait_are_merged_for_the_same_principal_and_action(p
     assert request["trigger_action"] == "DEPLOY" and _services(request) == {first, second}
     shown = await plane.call("GET", f"/application/{second}")
     assert shown["git_repository"]["deployed_commit_id"] == "c" * 40  # the later version wins
+
+
+async def test_what_joins_a_request_in_the_instant_of_its_claim_is_deployed_with_it(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster is asked what runs before the claim; the request grows meanwhile."""
+    environment = await plane.environment()
+    first = await plane.application(environment, "first")
+    second = await plane.application(environment, "second")
+    await plane.stop()
+    request = await _deploy(plane, environment, first)
+    joined: list[str] = []
+    engine = plane.platforms[ClusterKind.LOCAL].engine
+    observe = engine.observe
+
+    async def joining(environment_id: str | None = None) -> Any:
+        if not joined:
+            joined.append(await _deploy(plane, environment, second))
+        return await observe(environment_id)
+
+    monkeypatch.setattr(engine, "observe", joining)
+    await plane.start()
+    statuses = await plane.ended(environment)
+    assert joined == [request]
+    assert {s["id"]: s["state"] for s in statuses["applications"]} == {first: "DEPLOYED", second: "DEPLOYED"}
 
 
 async def test_the_running_request_is_never_merged_into(plane: ControlPlane) -> None:

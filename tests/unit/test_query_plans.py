@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from tests.databases import PostgresServer
 
-from refloat.store import facts, resources, statements
+from refloat.store import configuration, facts, resources, statements
 from refloat.store.database import Query
 from refloat.store.postgres import _DIALECT as POSTGRES
 from refloat.store.schema import migrate
@@ -30,7 +30,7 @@ WHOLE = {
 }
 QUERIES = {
     name: query
-    for module in (statements, resources, facts)
+    for module in (statements, configuration, resources, facts)
     for name, query in vars(module).items()
     if isinstance(query, Query) and name not in WHOLE
 }

@@ -14,9 +14,10 @@ from refloat.domain.errors import Conflict, StorageFull, Unavailable
 from refloat.domain.resources import Organization
 from refloat.domain.revision import Level
 from refloat.store import deployments as deployment_store
-from refloat.store import resources
+from refloat.store import postgres, resources, statements
 from refloat.store.database import Database
 from refloat.store.facts import check_key
+from refloat.store.literals import written_out
 from refloat.store.schema import HEAD
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
@@ -81,6 +82,54 @@ async def test_what_a_transaction_left_committed_is_there_after_reopening(store:
     await first.close()
 
 
+def line(message: str, at: int = 0) -> dict[str, object]:
+    """The values of an event."""
+    known: dict[str, object] = {"deployment_id": "d", "environment_id": "e", "service_id": "", "at": at}
+    return {**known, "level": "info", "step": "", "message": message, "action": None, "phase": None}
+
+
+HOSTILE = (
+    "'",
+    "''",
+    "\\'; DROP TABLE event; --",
+    "\\",
+    "$1",
+    ":at",
+    "%s",
+    "\n; COMMIT; ",
+    "\N{COLLISION SYMBOL}",
+    "\x7f",
+)
+
+
+async def test_text_is_stored_as_it_is_whatever_it_looks_like(database: Database) -> None:
+    async with database.transaction() as tx:
+        for text in HOSTILE:
+            await tx.put(statements.PUT_EVENT, **line(text))
+    stored = await deployment_store.events_after(database.read, "e", 0, 50)
+    assert tuple(event.message for event in stored) == HOSTILE
+
+
+async def test_a_unit_sees_what_it_has_put(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.put(statements.PUT_EVENT, **line("mine"))
+        assert [e.message for e in await deployment_store.events_after(tx, "e", 0, 5)] == ["mine"]
+        assert await deployment_store.events_after(database.read, "e", 0, 5) == ()
+
+
+async def test_a_write_that_fails_takes_only_its_own_unit_back(database: Database) -> None:
+    async def one(number: int) -> None:
+        async with database.transaction() as tx:
+            await tx.put(statements.PUT_EVENT, **line(str(number)))
+            await tx.put(statements.PUT_EVENT, **line("x", at=2**70 if number % 3 == 0 else 0))
+
+    results = await asyncio.gather(*(one(n) for n in range(12)), return_exceptions=True)
+    assert [n for n, result in enumerate(results) if result is not None] == [0, 3, 6, 9]
+    stored = await deployment_store.events_after(database.read, "e", 0, 50)
+    assert {e.message for e in stored} - {"x"} == {str(n) for n in range(12) if n % 3}
+    assert len(stored) == 16
+
+
 async def test_a_line_with_a_nul_is_stored(database: Database) -> None:
     """Programs write such lines; PostgreSQL's text cannot hold them."""
     line = Event(
@@ -115,6 +164,12 @@ async def test_a_full_disk_refuses_writes_and_reads_go_on(tmp_path: Path) -> Non
         await resources.insert_resource(tx, organization(2))
     assert len(await resources.everything(database.read, Organization)) == 2
     await database.close()
+
+
+def test_text_with_a_nul_is_refused_before_it_is_part_of_a_statement() -> None:
+    """A message to PostgreSQL ends at one."""
+    with pytest.raises(ValueError, match="NUL"):
+        written_out(statements.PUT_EVENT.compiled(postgres._DIALECT), line("a\0b"))
 
 
 def test_the_known_head_is_the_newest_migration() -> None:

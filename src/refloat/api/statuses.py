@@ -29,7 +29,7 @@ from refloat.execution.snapshot import Addresses, compile_environment
 from refloat.planning.plan import StepName
 from refloat.planning.wanted import fingerprint
 from refloat.store import deployments as store
-from refloat.store import resources
+from refloat.store.configuration import Configuration, read_configuration
 from refloat.store.database import Reader
 from refloat.store.sealing import Sealer
 
@@ -278,8 +278,9 @@ async def view(context: Context, environment: Environment) -> EnvironmentView:
 async def _view(
     read: Reader, sealer: Sealer, environment: Environment, addresses: Addresses
 ) -> EnvironmentView:
-    services = await resources.services(read, environment.id)
-    stages = sorted(await resources.children(read, Stage, environment.id), key=lambda s: s.position)
+    configuration = await read_configuration(read, environment)
+    services = configuration.services
+    stages = sorted(configuration.stages, key=lambda s: s.position)
     waiting = await store.open_deployments(read, environment.id)
     running = waiting[0] if waiting and waiting[0].owner else None
     newest = await store.latest(read, environment.id)
@@ -309,7 +310,7 @@ async def _view(
         counts,
         {i: d.number for i, d in known.items()},
         await store.steps(read, shown.id) if shown else (),
-        await freshness(read, sealer, environment, services, addresses),
+        await freshness(read, sealer, environment, configuration, addresses),
     )
 
 
@@ -325,16 +326,17 @@ async def freshness(
     read: Reader,
     sealer: Sealer,
     environment: Environment,
-    services: Sequence[Service],
+    configuration: Configuration,
     addresses: Addresses,
 ) -> dict[str, str]:
     """NEVER_DEPLOYED, UP_TO_DATE or OUT_OF_DATE for each service, by comparing fingerprints."""
     try:
-        compiled = await compile_environment(read, sealer, environment, addresses)
+        compiled = await compile_environment(read, sealer, environment, addresses, configuration)
     except Invalid:  # a variable that cannot be resolved: what runs is surely not that
         compiled = None
-    applied = await store.applied_documents(read, environment.id)
+    services = configuration.services
     if compiled is None:
+        applied = await store.applied_documents(read, environment.id)
         return {s.id: _STALE if s.id in applied else _NEVER for s in services}
     before = compiled.snapshot.before
     found = {}

@@ -202,10 +202,10 @@ async def _mark(tx: Transaction, context: Context, found: _Found, number: int) -
     claimed = await queue.claim(tx, deployment, _WHO, plan, sealed, 0, context.clock, number)
     assert claimed is not None
     now = context.clock.now()
-    for target in await store.targets(tx, claimed.id):
+    for target in claimed.targets:
         as_found = msgspec.structs.replace(target, phase=Phase.DONE, started_at=now, finished_at=now)
         await store.put_target(tx, as_found)
-    await queue.conclude(tx, claimed, Phase.DONE, "adopted as it was found", context.clock)
+    await queue.conclude(tx, claimed.deployment, Phase.DONE, "adopted as it was found", context.clock)
 
 
 def _differences(found: _Found) -> list[str]:

@@ -30,6 +30,7 @@ class Head(msgspec.Struct, frozen=True):
 
     deployment_id: str
     cluster_id: str
+    environment_id: str
 
 
 def widest(stages: tuple[StagePlan, ...]) -> int:

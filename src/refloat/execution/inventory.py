@@ -25,6 +25,7 @@ from refloat.execution.deadline import Overdue, within
 from refloat.execution.places import Platforms, platform_of
 from refloat.store import deployments as store
 from refloat.store import resources
+from refloat.store.configuration import read_configuration
 from refloat.store.database import Database, Reader
 
 FORMAT = 1
@@ -59,33 +60,28 @@ async def read_inventory(read: Reader, environment_id: str) -> tuple[Inventory, 
     latest = await store.latest_claimed(read, environment_id)
     if environment is None or latest is None or not applied:
         return ()
-    project = await resources.get(read, Project, environment.parent)
-    organization = await resources.get(read, Organization, project.parent)
+    it = await read_configuration(read, environment)
+    organization = await resources.get(read, Organization, it.project.parent)
     cluster = await resources.get(read, Cluster, environment.cluster_id)
-    stages = await resources.children(read, Stage, environment_id)
-    shared = [v for parent in (project.id, environment_id) for v in await _variables(read, parent)]
+    shared = [v for parent in (it.project.id, environment_id) for v in it.variables.get(parent, ())]
     return tuple(
         [
             Inventory(
                 organization=organization,
-                project=project,
+                project=it.project,
                 cluster=cluster,
                 environment=environment,
-                stages=stages,
+                stages=it.stages,
                 service=service,
-                variables=(*shared, *await _variables(read, service.id)),
-                domains=await resources.children(read, CustomDomain, service.id),
+                variables=(*shared, *it.variables.get(service.id, ())),
+                domains=tuple(it.domains.get(service.id, ())),
                 applied=applied[service.id],
                 number=latest.number or 0,
             )
-            for service in await resources.services(read, environment_id)
+            for service in it.services
             if service.id in applied
         ]
     )
-
-
-async def _variables(read: Reader, parent: str) -> tuple[Variable, ...]:
-    return await resources.children(read, Variable, parent)
 
 
 async def keep_inventory_after(

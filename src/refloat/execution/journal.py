@@ -24,7 +24,7 @@ from refloat.execution.targets import move_target, tell
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
-from refloat.store.database import Database, Transaction
+from refloat.store.database import Database, Reader, Transaction
 
 Output = dict[str, object]
 Lines = Sequence[tuple[Level, str]]
@@ -57,7 +57,10 @@ class Journal:
         owner: str,
         crash: CrashPoints,
         telemetry: Telemetry | None = None,
+        *,
+        fresh: Sequence[Target] | None = None,
     ) -> None:
+        """`fresh` are the targets of a deployment of which nothing else is written down yet."""
         self.deployment = deployment
         self.telemetry = telemetry or Silent()
         self._database = database
@@ -65,7 +68,8 @@ class Journal:
         self._owner = owner
         self._crash = crash
         self._steps: dict[tuple[str, str], Step] = {}
-        self._targets: dict[str, Target] = {}
+        self._targets = {target.service_id: target for target in fresh or ()}
+        self._is_fresh = fresh is not None
         self._ordinal = 0
         self._since: dict[tuple[str, str], float] = {}
         self._ahead: set[tuple[str, str]] = set()
@@ -74,6 +78,8 @@ class Journal:
 
     async def load(self) -> None:
         """Fold what an earlier owner wrote."""
+        if self._is_fresh:
+            return
         for step in await store.steps(self._database.read, self.deployment.id):
             self._steps[step.service_id, step.name] = step
             self._ordinal = max(self._ordinal, step.ordinal)
@@ -291,10 +297,10 @@ class Journal:
             self.telemetry.refused()
             raise
 
-    async def refresh(self, service_id: str | None = None) -> None:
+    async def refresh(self, service_id: str | None = None, read: Reader | None = None) -> None:
         """Read a target again after somebody else (a cancel) moved it; all of them when nothing is under
         way: others may have moved and not been committed yet."""
-        for target in await store.targets(self._database.read, self.deployment.id):
+        for target in await store.targets(read or self._database.read, self.deployment.id):
             if service_id in (None, target.service_id):
                 self._targets[target.service_id] = target
 

@@ -7,6 +7,7 @@ successor waits unseen.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,13 @@ from refloat.store import deployments as store
 from refloat.store.database import Transaction
 
 _UNSTARTED = frozenset({Phase.ACCEPTED, Phase.QUEUED, Phase.WAITING})
+
+
+class Claim(NamedTuple):
+    """A deployment that began, with what it does to each service."""
+
+    deployment: Deployment
+    targets: tuple[Target, ...]
 
 
 async def accept(
@@ -134,14 +142,16 @@ async def claim(
     builds: int,
     clock: Clock,
     number: int | None = None,
-) -> Deployment | None:
+) -> Claim | None:
     """Make the head of a queue running under this owner, with its number and immutable plan, and reserve
     the builds it may have under way.
 
-    None when somebody else was first. Targets follow the plan: services that came or went while the
-    request waited are added, or canceled. `number` is the next one unless it is given.
+    `deployment` is as it is stored. None when somebody else was first. Targets follow the plan: services
+    that came or went while the request waited are added, or canceled. `number` is the next one unless it
+    is given.
     """
     number = number or await store.next_number(tx, deployment.environment_id)
+    now = clock.now()
     won = await store.claim(
         tx,
         deployment.id,
@@ -152,25 +162,38 @@ async def claim(
         plan=msgspec.json.encode(plan).decode(),
         plan_hash=plan.hash,
         snapshot=snapshot,
-        now=clock.now(),
+        now=now,
     )
     if not won:
         return None
-    claimed = await store.find_deployment(tx, deployment.id)
-    assert claimed is not None
-    await _follow_plan(tx, claimed, plan, clock)
+    claimed = msgspec.structs.replace(
+        deployment,
+        owner=owner,
+        fence=deployment.fence + 1,
+        number=number,
+        builds=builds,
+        phase=Phase.RUNNING,
+        plan_hash=plan.hash,
+        started_at=now,
+    )
+    targets = await _follow_plan(tx, claimed, plan, clock)
     await tell(tx, claimed, "", "claim", Level.INFO, f"deployment {number} begins, plan {plan.hash}", clock)
-    return claimed
+    return Claim(claimed, targets)
 
 
-async def _follow_plan(tx: Transaction, deployment: Deployment, plan: Plan, clock: Clock) -> None:
+async def _follow_plan(
+    tx: Transaction, deployment: Deployment, plan: Plan, clock: Clock
+) -> tuple[Target, ...]:
     known = {t.service_id: t for t in await store.targets(tx, deployment.id)}
+    targets = []
     for stage in plan.stages:
         for service in stage.services:
-            target = known.pop(service.service_id, None)
-            await store.put_target(tx, _planned_target(deployment, stage, service, target))
+            targets.append(_planned_target(deployment, stage, service, known.pop(service.service_id, None)))
+            await store.put_target(tx, targets[-1])
+    reason = "not in the plan any more"
     for left_over in known.values():
-        await move_target(tx, deployment, left_over, Phase.CANCELED, clock, reason="not in the plan any more")
+        targets.append(await move_target(tx, deployment, left_over, Phase.CANCELED, clock, reason=reason))
+    return tuple(targets)
 
 
 def _planned_target(
@@ -229,9 +252,16 @@ async def _cancel_targets(tx: Transaction, deployment: Deployment, clock: Clock)
             await move_target(tx, deployment, target, Phase.CANCELING, clock)
 
 
-async def conclude(tx: Transaction, deployment: Deployment, phase: Phase, reason: str, clock: Clock) -> None:
-    """End a deployment and show its successor as next, in one instant."""
-    for target in await store.targets(tx, deployment.id):
+async def conclude(
+    tx: Transaction,
+    deployment: Deployment,
+    phase: Phase,
+    reason: str,
+    clock: Clock,
+    targets: Sequence[Target] | None = None,
+) -> None:
+    """End a deployment and show its successor as next, in one instant; `targets` if they were read in it."""
+    for target in await store.targets(tx, deployment.id) if targets is None else targets:
         if target.finished_at is None:
             following = Phase.CANCELED if phase is not Phase.DONE else Phase.DONE
             await move_target(tx, deployment, target, following, clock, reason=reason)

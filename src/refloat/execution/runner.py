@@ -345,13 +345,14 @@ class Runner:
     # -- the end
 
     async def _conclude(self) -> None:
-        await self._journal.refresh()
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
             canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
-            phase, reason = _outcome(self._journal.targets, canceled)
+            await self._journal.refresh(read=tx)
+            targets = self._journal.targets
+            phase, reason = _outcome(targets, canceled)
             await go_back(tx, self.deployment, phase, self._means.clock)
-            await queue.conclude(tx, self.deployment, phase, reason, self._means.clock)
+            await queue.conclude(tx, self.deployment, phase, reason, self._means.clock, targets)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
         if phase is not Phase.DONE:

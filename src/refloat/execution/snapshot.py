@@ -14,9 +14,7 @@ from refloat.domain.resources import (
     ContainerRegistry,
     CustomDomain,
     Environment,
-    Project,
     Stage,
-    Variable,
     VariableScope,
 )
 from refloat.domain.revision import DatabaseServer
@@ -26,6 +24,7 @@ from refloat.execution.applied import Applied, of_environment
 from refloat.planning.wanted import Wanted, commands_of, fields_of, is_routed, way_of
 from refloat.routers.base import Address
 from refloat.store import resources as store
+from refloat.store.configuration import Configuration, read_configuration
 from refloat.store.database import Reader
 from refloat.store.sealing import Sealer
 
@@ -120,32 +119,29 @@ _DEFAULTS = {
 
 
 async def compile_environment(
-    read: Reader, sealer: Sealer, environment: Environment, addresses: Addresses
+    read: Reader,
+    sealer: Sealer,
+    environment: Environment,
+    addresses: Addresses,
+    configuration: Configuration | None = None,
 ) -> Compiled:
-    """Read everything that determines how the services run.
+    """Put together everything that determines how the services run; `configuration` if it was read already.
 
     Raises Invalid naming the variable that cannot be resolved.
     """
-    project = await store.get(read, Project, environment.parent)
-    services = await store.services(read, environment.id)
-    stages = {s.id: s for s in await store.children(read, Stage, environment.id)}
-    shared = (
-        await store.children(read, Variable, project.id),
-        [
-            v
-            for v in await store.children(read, Variable, environment.id)
-            if v.scope is not VariableScope.BUILT_IN
-        ],
-    )
+    configured = configuration or await read_configuration(read, environment)
+    services, stages = configured.services, {s.id: s for s in configured.stages}
+    variables, domains = configured.variables, configured.domains
+    own = [v for v in variables.get(environment.id, ()) if v.scope is not VariableScope.BUILT_IN]
+    shared = (variables.get(environment.parent, ()), own)
     places = {s.id: place_of(s, addresses, sealer) for s in services}
     provided = builtins(environment, list(places.values()))
-    variables = await store.grandchildren(read, Variable, environment.id)
-    domains = await store.grandchildren(read, CustomDomain, environment.id)
     wanted: list[Wanted] = []
     snapshots: dict[str, ServiceSnapshot] = {}
     for service in services:
-        resolved = effective(provided, (*shared, variables[service.id]), sealer.open)
-        wanted.append(_wanted(service, stages[service.stage_id], resolved, domains[service.id], sealer))
+        resolved = effective(provided, (*shared, variables.get(service.id, ())), sealer.open)
+        attached = domains.get(service.id, ())
+        wanted.append(_wanted(service, stages[service.stage_id], resolved, attached, sealer))
         snapshots[service.id] = ServiceSnapshot(
             service=_opened(service, sealer),
             variables={name: found.value for name, found in resolved.items() if found.mount_path is None},

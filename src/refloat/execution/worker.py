@@ -7,14 +7,15 @@ makes it look sooner; a lost one costs a tick.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import structlog
 from structlog.contextvars import bind_contextvars
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment, Request
+from refloat.domain.deployment import Deployment, Request, Target
 from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
 from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
@@ -34,6 +35,7 @@ from refloat.execution.rollback import rolled_back
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
     Compiled,
+    Snapshot,
     compile_environment,
     open_snapshot,
 )
@@ -42,6 +44,7 @@ from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
 from refloat.store import facts, figures, resources
+from refloat.store.configuration import read_configuration
 from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
@@ -134,12 +137,14 @@ class Worker:
                 wait.cancel()
 
     async def _look(self) -> None:
-        for deployment in await store.running(self._database.read):
-            if runner := self._runners.get(deployment.id):
-                if deployment.cancel_requested:
+        for deployment_id, canceled in await store.running(self._database.read):
+            if runner := self._runners.get(deployment_id):
+                if canceled:
                     runner.cancel()
-            elif await self._is_here(deployment):
-                await self._take_over(deployment)
+            elif (left := await store.find_deployment(self._database.read, deployment_id)) and (
+                left.owner and not left.ended and await self._is_here(left)
+            ):
+                await self._take_over(left)
         heads = [Head(*found) for found in await store.claimable(self._database.read)]
         self._needs = {h.deployment_id: n for h in heads if (n := self._needs.get(h.deployment_id))}
         if not heads:
@@ -169,28 +174,31 @@ class Worker:
         )
         taken = await store.find_deployment(self._database.read, deployment.id)
         assert taken is not None
-        await self._start(taken)
+        plan_text, sealed = await store.claimed_documents(self._database.read, taken.id)
+        plan, snapshot = msgspec.json.decode(plan_text, type=Plan), open_snapshot(sealed, self._sealer)
+        environment = await resources.get(self._database.read, Environment, taken.environment_id)
+        platform = await platform_of(self._database.read, self._platforms, environment)
+        self._start(_Work(taken, plan, snapshot, platform))
 
     async def _claim(self, head: Head, room: Room) -> None:
-        deployment = await store.find_deployment(self._database.read, head.deployment_id)
-        if deployment is None or deployment.ended:
-            return
         try:
-            claimed = await self._claim_with_plan(deployment, head, room)
+            claimed = await self._claim_with_plan(head, room)
         except Elsewhere:  # a server of its node claims it
             return
         except (Fenced, *STORAGE):
             raise
         except RefloatError as error:
-            await self._refuse(deployment, error)
+            await self._refuse(head.deployment_id, error)
             return
         if claimed:
-            self._telemetry.claimed(claimed, self._clock.now())
-            await self._start(claimed)
+            self._telemetry.claimed(claimed.deployment, self._clock.now())
+            self._start(claimed)
 
-    async def _claim_with_plan(self, deployment: Deployment, head: Head, room: Room) -> Deployment | None:
+    async def _claim_with_plan(self, head: Head, room: Room) -> "_Work | None":
+        """None when it is nothing to begin now. The request is read with everything else that decides: others
+        may join it until then."""
         read = self._database.read
-        environment = await resources.get(read, Environment, deployment.environment_id)
+        environment = await resources.get(read, Environment, head.environment_id)
         platform = await platform_of(read, self._platforms, environment)
         try:  # everybody's queue waits meanwhile
             observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
@@ -199,13 +207,17 @@ class Worker:
         addresses = await addresses_of(read, self._platforms, environment, self._domain)
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
-            if not addressed(await resources.services(tx, environment.id)) <= addresses.keys():
+            deployment = await store.find_deployment(tx, head.deployment_id)
+            if deployment is None or deployment.ended or deployment.owner:
+                return None
+            configuration = await read_configuration(tx, environment)
+            if not addressed(configuration.services) <= addresses.keys():
                 self.wake()
                 return None
-            compiled = await compile_environment(tx, self._sealer, environment, addresses)
+            compiled = await compile_environment(tx, self._sealer, environment, addresses, configuration)
             if back_to := deployment.request.back_to:
                 compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
-            plan = plan_for(deployment.environment_id, deployment.request, compiled, observation)
+            plan = plan_for(environment.id, deployment.request, compiled, observation)
             _check_what_was_asked_for(deployment.request, plan)
             builds = room.builds_of(plan)
             used = (await self._used(tx)).get(head.cluster_id, Use())
@@ -213,9 +225,11 @@ class Worker:
                 return None
             sealed = compiled.snapshot.seal(self._sealer)
             claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, builds, self._clock)
-            if claimed and self._term:
+            if claimed is None:
+                return None
+            if self._term:
                 await remember(tx, self._term.node, environment, addresses)
-            return claimed
+        return _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
 
     async def _assert_in_office(self, tx: Transaction) -> None:
         if self._term is None:
@@ -236,21 +250,20 @@ class Worker:
             return False
         return True
 
-    async def _refuse(self, deployment: Deployment, error: RefloatError) -> None:
+    async def _refuse(self, deployment_id: str, error: RefloatError) -> None:
         """End a request that cannot begin; nothing was touched."""
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
-            current = await store.find_deployment(tx, deployment.id)
-            refused = current is not None and not current.ended and current.owner is None
-            if current and refused:
-                await queue.fail_all(tx, current, str(error), self._clock)
-        if refused:
-            self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
+            refused = await store.find_deployment(tx, deployment_id)
+            if refused is None or refused.ended or refused.owner:
+                return
+            await queue.fail_all(tx, refused, str(error), self._clock)
+        self._telemetry.ended(refused, Phase.FAILED, self._clock.now())
 
     # -- running
 
-    async def _start(self, deployment: Deployment) -> None:
-        runner = await self._runner(deployment)
+    def _start(self, work: "_Work") -> None:
+        deployment, runner = work.deployment, self._runner(work)
         self._runners[deployment.id] = runner
         if deployment.cancel_requested:
             runner.cancel()
@@ -284,25 +297,25 @@ class Worker:
             with contextlib.suppress(Fenced):
                 await self._give_up(deployment, f"internal error: {type(error).__name__}")
 
-    async def _runner(self, deployment: Deployment) -> Runner:
-        read = self._database.read
-        environment = await resources.get(read, Environment, deployment.environment_id)
-        plan_text, sealed = await store.claimed_documents(read, deployment.id)
-        journal = Journal(self._database, self._clock, deployment, self.owner, self._crash, self._telemetry)
+    def _runner(self, work: "_Work") -> Runner:
+        journal = Journal(
+            self._database,
+            self._clock,
+            work.deployment,
+            self.owner,
+            self._crash,
+            self._telemetry,
+            fresh=work.targets,
+        )
         means = Means(
-            platform=await platform_of(read, self._platforms, environment),
+            platform=work.platform,
             journal=journal,
-            read=read,
+            read=self._database.read,
             sealer=self._sealer,
             clock=self._clock,
             drain_seconds=self._drain_seconds,
         )
-        return Runner(
-            self._database,
-            means,
-            msgspec.json.decode(plan_text, type=Plan),
-            open_snapshot(sealed, self._sealer),
-        )
+        return Runner(self._database, means, work.plan, work.snapshot)
 
     async def _give_up(self, deployment: Deployment, reason: str) -> None:
         """No deployment stays open because of a defect of ours."""
@@ -311,6 +324,18 @@ class Worker:
             await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
         self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A deployment that became ours. Of one that was just claimed, the `targets` too: nothing else of it is
+    written down yet."""
+
+    deployment: Deployment
+    plan: Plan
+    snapshot: Snapshot
+    platform: Platform
+    targets: Sequence[Target] | None = None
 
 
 def _check_what_was_asked_for(request: Request, plan: Plan) -> None:

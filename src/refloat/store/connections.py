@@ -30,6 +30,7 @@ _SESSION = {
     # A unit of work takes milliseconds: one that a frozen server left open must not hold up the others.
     "idle_in_transaction_session_timeout": "5000",
     "lock_timeout": "15000",
+    "standard_conforming_strings": "on",  # `literals` relies on it
 }
 _LOST = (
     asyncpg.PostgresConnectionError,

@@ -91,6 +91,11 @@ class Transaction(Reader, Protocol):
         """Execute; the number of rows it touched. Raises NameTaken, after which the unit is lost."""
         ...
 
+    async def put(self, query: Query, **values: object) -> None:
+        """Write what nobody waits for the answer of. Every later statement of the unit sees it; what goes
+        wrong with it is raised here, by one of these, or where the unit ends."""
+        ...
+
 
 class Database(Protocol):
     """What the repositories need of a database."""

@@ -40,7 +40,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def insert_deployment(tx: Transaction, it: Deployment) -> None:
-    await tx.run(
+    await tx.put(
         q.INSERT,
         id=it.id,
         environment_id=it.environment_id,
@@ -100,14 +100,17 @@ async def history(
     return tuple(_deployment(r) for r in rows)
 
 
-async def claimable(read: Reader) -> tuple[tuple[str, str], ...]:
-    """Heads of queues whose environment has nothing running, oldest first; each with its cluster."""
-    return tuple((row["id"], row["cluster_id"]) for row in await read.all(q.CLAIMABLE))
+async def claimable(read: Reader) -> tuple[tuple[str, str, str], ...]:
+    """Heads of queues whose environment has nothing running, oldest first; each with its cluster and
+    environment."""
+    rows = await read.all(q.CLAIMABLE)
+    return tuple((row["id"], row["cluster_id"], row["environment_id"]) for row in rows)
 
 
-async def running(read: Reader) -> tuple[Deployment, ...]:
-    """Those that have an owner, dead or alive, oldest first."""
-    return tuple(sorted((_deployment(r) for r in await read.all(q.RUNNING)), key=lambda it: it.id))
+async def running(read: Reader) -> tuple[tuple[str, bool], ...]:
+    """The ids of those that have an owner, dead or alive, oldest first; each with whether a cancel is
+    asked for."""
+    return tuple(sorted((row["id"], bool(row["cancel_requested"])) for row in await read.all(q.RUNNING)))
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:
@@ -151,7 +154,7 @@ async def take_over(tx: Transaction, it: Deployment, owner: str) -> bool:
 
 
 async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: str, now: datetime) -> None:
-    await tx.run(
+    await tx.put(
         q.SET_PHASE,
         key=deployment_id,
         new_phase=phase,
@@ -162,15 +165,15 @@ async def set_phase(tx: Transaction, deployment_id: str, phase: Phase, reason: s
 
 
 async def set_builds(tx: Transaction, deployment_id: str, builds: int) -> None:
-    await tx.run(q.SET_BUILDS, key=deployment_id, new_builds=builds)
+    await tx.put(q.SET_BUILDS, key=deployment_id, new_builds=builds)
 
 
 async def set_request(tx: Transaction, deployment_id: str, request: Request) -> None:
-    await tx.run(q.SET_REQUEST, key=deployment_id, new_request=msgspec.json.encode(request).decode())
+    await tx.put(q.SET_REQUEST, key=deployment_id, new_request=msgspec.json.encode(request).decode())
 
 
 async def request_cancel(tx: Transaction, deployment_id: str) -> None:
-    await tx.run(q.REQUEST_CANCEL, key=deployment_id)
+    await tx.put(q.REQUEST_CANCEL, key=deployment_id)
 
 
 async def assert_owned(tx: Reader, deployment_id: str, owner: str, fence: int) -> bool:
@@ -207,7 +210,7 @@ async def claimed_documents(read: Reader, deployment_id: str) -> tuple[str, str]
 
 
 async def put_target(tx: Transaction, it: Target) -> None:
-    await tx.run(
+    await tx.put(
         q.PUT_TARGET,
         deployment_id=it.deployment_id,
         service_id=it.service_id,
@@ -252,7 +255,7 @@ async def built(read: Reader, service_id: str, step: str, size: int) -> tuple[st
 
 async def begin_step(tx: Transaction, it: Step) -> None:
     """Write a step down before it is done; beginning it again raises its attempt."""
-    await tx.run(
+    await tx.put(
         q.BEGIN_STEP,
         deployment_id=it.deployment_id,
         service_id=it.service_id,
@@ -276,7 +279,7 @@ async def end_step(
     output: str,
     now: datetime,
 ) -> None:
-    await tx.run(
+    await tx.put(
         q.END_STEP,
         key=deployment_id,
         service=service_id,
@@ -289,7 +292,7 @@ async def end_step(
 
 async def note_step(tx: Transaction, deployment_id: str, service_id: str, name: str, note: str) -> None:
     """Put a note where the output of a step will be; nothing if it has ended."""
-    await tx.run(q.NOTE_STEP, key=deployment_id, service=service_id, step_name=name, new_output=note)
+    await tx.put(q.NOTE_STEP, key=deployment_id, service=service_id, step_name=name, new_output=note)
 
 
 async def steps(read: Reader, deployment_id: str) -> tuple[Step, ...]:
@@ -302,7 +305,7 @@ async def steps(read: Reader, deployment_id: str) -> tuple[Step, ...]:
 
 async def put_event(tx: Transaction, it: Event) -> None:
     """Append; the stored event gets the next sequence number, whatever the given one says."""
-    await tx.run(
+    await tx.put(
         q.PUT_EVENT,
         deployment_id=it.deployment_id,
         environment_id=it.environment_id,
@@ -338,11 +341,11 @@ async def last_events(read: Reader, deployment_id: str, size: int) -> tuple[Even
 
 
 async def put_applied(tx: Transaction, service_id: str, environment_id: str, document: str) -> None:
-    await tx.run(q.PUT_APPLIED, service_id=service_id, environment_id=environment_id, document=document)
+    await tx.put(q.PUT_APPLIED, service_id=service_id, environment_id=environment_id, document=document)
 
 
 async def drop_applied(tx: Transaction, service_id: str) -> None:
-    await tx.run(q.DROP_APPLIED, key=service_id)
+    await tx.put(q.DROP_APPLIED, key=service_id)
 
 
 async def applied_documents(read: Reader, environment_id: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ async def replicas(read: Reader) -> tuple[Replica, ...]:
 
 async def put_address(tx: Transaction, environment_id: str, service_id: str, document: str) -> None:
     """Remember where a service can be reached, for servers of other nodes."""
-    await tx.run(_PUT_ADDRESS, environment_id=environment_id, service_id=service_id, document=document)
+    await tx.put(_PUT_ADDRESS, environment_id=environment_id, service_id=service_id, document=document)
 
 
 async def addresses(read: Reader, environment_id: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Dialect
 from refloat.domain.errors import StorageLost
 from refloat.store.connections import Connection, Connections, translated
 from refloat.store.database import Query, Reader, Row, Transaction
+from refloat.store.literals import written_out
 from refloat.supervisor.cancellation import to_the_end
 
 _DIALECT: Dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
@@ -47,6 +48,8 @@ class PostgresDatabase:
             batch = await to_the_end(self._enter())
             try:
                 yield batch.inside
+                if batch.units:  # whose fault it is must show before it concerns others
+                    await batch.inside.flush()
             except BaseException:
                 await to_the_end(self._undo(batch))
                 raise
@@ -71,6 +74,11 @@ class PostgresDatabase:
             task.add_done_callback(self._tasks.discard)
             return self._batch
         batch = self._batch
+        try:
+            await batch.inside.flush()
+        except Exception as error:
+            self._give_up(batch, error)  # its first unit is alone in it
+            return await self._enter()
         try:
             with translated():
                 await batch.connection.execute(batch.savepoint())
@@ -98,6 +106,7 @@ class PostgresDatabase:
 
     async def _undo(self, batch: "_Batch") -> None:
         """Take one unit back; those before it in the batch stay."""
+        batch.inside.forget()
         if self._batch is not batch:
             return
         try:
@@ -130,7 +139,7 @@ class PostgresDatabase:
             self._batch = None
             try:
                 with translated():
-                    ended = await batch.connection.execute("COMMIT")
+                    ended = await batch.connection.execute(batch.inside.with_pending("COMMIT"))
                 if ended != "COMMIT":
                     raise StorageLost("the database took a unit of work back", hint="try again")
             except Exception as error:
@@ -163,7 +172,7 @@ class _Batch:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.inside = _Cursor(connection)
+        self.inside = _Unit(connection)
         self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.units = 0
         self._saved = False
@@ -193,12 +202,49 @@ class _Cursor:
             row: Row | None = await to_the_end(found)
             return row
 
+
+class _Unit(_Cursor):
+    """The same in a unit of work. Writes that nobody waits for go together with what comes next: a round
+    trip costs more than the statement."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._pending: list[str] = []
+
+    async def all(self, query: Query, **values: Any) -> list[Row]:
+        await self.flush()
+        return await super().all(query, **values)
+
+    async def one(self, query: Query, **values: Any) -> Row | None:
+        await self.flush()
+        return await super().one(query, **values)
+
     async def run(self, query: Query, **values: Any) -> int:
+        await self.flush()
         compiled = query.compiled(_DIALECT)
         with translated():
             done = self._connection.execute(compiled.text, *compiled.ordered(values))
             status = await to_the_end(done)
             return int(status.rpartition(" ")[2])
+
+    async def put(self, query: Query, **values: Any) -> None:
+        self._pending.append(written_out(query.compiled(_DIALECT), values))
+
+    async def flush(self) -> None:
+        """Execute what is pending."""
+        if self._pending:
+            with translated():
+                await to_the_end(self._connection.execute(self.with_pending()))
+
+    def with_pending(self, *last: str) -> str:
+        """The text that does what is pending, and this after it."""
+        text = "; ".join((*self._pending, *last))
+        self.forget()
+        return text
+
+    def forget(self) -> None:
+        """Whatever is pending is not to be done."""
+        self._pending.clear()
 
 
 class _Anywhere:

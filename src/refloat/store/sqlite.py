@@ -143,6 +143,9 @@ class _Cursor:
     async def run(self, query: Query, **values: Any) -> int:
         return self._execute(query, values).rowcount
 
+    async def put(self, query: Query, **values: Any) -> None:
+        self._execute(query, values)
+
     def _execute(self, query: Query, values: dict[str, object]) -> sqlite3.Cursor:
         compiled = query.compiled(_DIALECT)
         try:

@@ -34,7 +34,7 @@ HISTORY = Query(
     .limit(bindparam("size"))
 )
 CLAIMABLE = Query(
-    select(func.min(d.id).label("id"), func.min(d.cluster_id).label("cluster_id"))
+    select(func.min(d.id).label("id"), func.min(d.cluster_id).label("cluster_id"), d.environment_id)
     .where(d.ended == 0)
     .group_by(d.environment_id)
     .having(func.max(d.owner).is_(None))
@@ -47,7 +47,7 @@ USED = Query(
     .where(d.ended == 0, d.owner.is_not(None))
     .group_by(d.cluster_id)
 )
-RUNNING = Query(select(*_HEAD).where(d.ended == 0, d.owner.is_not(None)))
+RUNNING = Query(select(d.id, d.cancel_requested).where(d.ended == 0, d.owner.is_not(None)))
 """In no order: for the sake of one, SQLite would go through the whole history at every look."""
 QUEUE_FIGURES = Query(
     select(
