@@ -90,7 +90,7 @@ _SHELL = ("/bin/sh", "-c")
 
 
 def _words(entrypoint: str | None, arguments: tuple[str, ...], artifact: Artifact) -> tuple[str, ...]:
-    """Like those of an image: arguments alone take the place of its command; options alone are added to it."""
+    """As of an image: arguments alone take the place of its command; options alone are added to it."""
     if _is_whole(entrypoint, arguments):
         return (*shlex.split(entrypoint or ""), *arguments)
     if arguments and artifact.web[:2] == _SHELL:
