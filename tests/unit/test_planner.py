@@ -80,13 +80,15 @@ def test_what_runs_and_does_not_differ_is_skipped_and_nothing_else_is(
 ) -> None:
     wanted, current = world
     by_id = {w.service_id: w for w in wanted}
-    for service in _plan(world, Verb.REDEPLOY).services:
+    expected = dict.fromkeys(by_id, 7.0)
+    for service in plan("e", Verb.REDEPLOY, wanted, current, expected=expected).services:
         now = current.get(service.service_id)
         same = (
             now is not None and now.should_run and now.runs and now.fields == by_id[service.service_id].fields
         )
         assert (service.change is Change.SKIP) == same
         assert (service.steps == (StepName.VERIFY,)) == same
+        assert (service.expected_seconds is None) == same
         assert same or service.causes
 
 

@@ -101,7 +101,7 @@ def _deploy(service: Wanted, now: Current | None, expected: float | None) -> Ser
         commit_id=service.commit_id,
         fingerprint=fingerprint(service.fields),
         routed=service.routed,
-        expected_seconds=expected,
+        expected_seconds=None if change is Change.SKIP else expected,
     )
 
 
