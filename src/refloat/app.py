@@ -48,6 +48,7 @@ from refloat.store.schema import migrate, migrate_postgres
 from refloat.store.sealing import Sealer, load_sealer
 from refloat.store.sqlite import SqliteDatabase
 from refloat.supervisor.accounts import Accounts
+from refloat.supervisor.directories import make_data_directory
 from refloat.supervisor.node import node_id
 from refloat.supervisor.occupancy import occupy
 from refloat.supervisor.processes import LocalSupervisor
@@ -61,8 +62,8 @@ def prepare_data_dir(settings: Settings) -> Settings:
     Raises Unavailable when they cannot be written.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        settings.node_dir.mkdir(parents=True, exist_ok=True)
+        make_data_directory(settings.data_dir)
+        make_data_directory(settings.node_dir)
         token = settings.admin_token or _admin_token(settings.data_dir / "admin.token")
     except OSError as error:
         raise Unavailable(

@@ -19,7 +19,7 @@ class Machine:
 
     def __init__(self, folder: Path, *, named: bool = True) -> None:
         self.home = folder / "home"
-        self.data = folder / "machine"
+        self.data = folder / "machine dä"
         self.home.mkdir()
         self.port, self.http_port = free_port(), free_port()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("REFLOAT_", "XDG_", "GIT_"))}

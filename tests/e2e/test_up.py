@@ -242,16 +242,17 @@ def test_an_address_without_a_repository_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "hint"),
+    ("file", "text", "line", "hint"),
     [
-        ("raise SystemExit('no database')", "no database", "the lines above are its own"),
-        ("import nosuchthing", "No module named 'nosuchthing'", "requirements.txt"),
+        ("app.py", "raise SystemExit('no database')", "no database", "the lines above are its own"),
+        ("app.py", "import nosuchthing", "No module named 'nosuchthing'", "requirements.txt"),
+        ("requirements.txt", "no such thing", "the build ended with exit code", "are of its build"),
     ],
 )
 def test_a_failed_deployment_is_told_with_its_own_words_and_what_to_do(
-    machine: Machine, app: Path, text: str, line: str, hint: str
+    machine: Machine, app: Path, file: str, text: str, line: str, hint: str
 ) -> None:
-    (app / "app.py").write_text(text + "\n")
+    (app / file).write_text(text + "\n")
     assert hint in machine("up", cwd=app, expect=1)
     assert line in machine("logs", "web")
 

@@ -120,7 +120,7 @@ for user in ${WHO:-root newcomer}; do
     timed "the rest of the README, as $user" first_hour "$user"
   fi
   for target in "$@"; do
-    timed "make $target, as $user" inside "$user" "export ${NETWORK[*]:-A=}; cd refloat && make $target"
+    timed "make $target, as $user" inside "$user" "export ${NETWORK[*]:-A=}; cd ~/refloat && make $target"
   done
 done
 echo "== the clean root is done"

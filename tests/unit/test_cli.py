@@ -171,6 +171,17 @@ def test_a_wrong_url_is_wrong_usage() -> None:
     assert code == 64 and "REFLOAT_URL" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://proxy:1"])
+def test_a_proxy_that_is_not_spoken_is_told_and_none_leads_to_this_machine(proxy: str) -> None:
+    elsewhere = "http://refloat.example.org"
+    code, _, err = run("status", "x", REFLOAT_URL=elsewhere, ALL_PROXY=proxy, all_proxy=proxy)
+    assert code == 1 and "through the proxy" in err and "NO_PROXY=refloat.example.org" in err
+    code, _, err = run("status", "x", REFLOAT_URL=elsewhere, HTTP_PROXY="http://127.0.0.1:9", http_proxy="")
+    assert code == 4 and "through the proxy of HTTP_PROXY; NO_PROXY=refloat.example.org" in err
+    code, _, err = run("status", "x", ALL_PROXY=proxy, all_proxy=proxy)
+    assert code == 4 and "http://127.0.0.1:9 does not answer" in err
+
+
 def test_nobody_listening_is_4() -> None:
     code, out, err = run("status", "x")
     assert (code, out) == (4, "") and "http://127.0.0.1:9 does not answer" in err and "hint:" in err

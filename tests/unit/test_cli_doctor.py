@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,11 @@ def test_a_data_directory_that_cannot_be_made_is_a_problem(environ: dict[str, st
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives applications other users")
-def test_a_folder_that_applications_cannot_pass_is_a_problem(environ: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o700)
-    environ |= {"REFLOAT_NODE_DIR": str(tmp_path / "closed/node")}
-    said = [it for it in checkup.look(environ) if it.name == "data"][-1]
-    assert said.verdict is checkup.Verdict.PROBLEM and "chmod o+x" in said.hint
+def test_a_folder_that_applications_cannot_pass_is_a_problem(environ: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="is closed ") as closed:
+        environ |= {"REFLOAT_NODE_DIR": f"{closed}/node"}
+        said = [it for it in checkup.look(environ) if it.name == "data"][-1]
+    assert said.verdict is checkup.Verdict.PROBLEM and f"chmod o+x '{closed}'" in said.hint
 
 
 def test_a_problem_is_exit_code_1(environ: dict[str, str]) -> None:

@@ -50,6 +50,17 @@ def test_the_data_directory_of_another_user_is_not_brought_down(ordinary_user: P
     assert "/usr belongs to another user, root" in said and "sudo -u root refloat down" in said
 
 
+def test_a_data_directory_that_cannot_be_deleted_is_named_whole(ordinary_user: Path) -> None:
+    data = ordinary_user / "closed" / "data"
+    data.mkdir(parents=True)
+    (data / "refloat.db").write_text("")
+    data.parent.chmod(0o555)
+    said = fails("down", "--purge", "--yes", REFLOAT_DATA_DIR=str(data))
+    data.parent.chmod(0o755)
+    assert f"{data} cannot be deleted completely: Permission denied" in said
+    assert f"hint: delete what is left of it as root: rm -r {data}" in said
+
+
 def test_a_home_that_cannot_be_written_is_told_with_how_to_find_the_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Each service has a user of its own, and directories nobody else can look into."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -8,7 +9,21 @@ from supervisor_support import ROOT
 
 from refloat.supervisor import accounts
 from refloat.supervisor.accounts import Accounts
-from refloat.supervisor.directories import obstacle, own_directory, write_private
+from refloat.supervisor.directories import make_data_directory, obstacle, own_directory, write_private
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives services other users")
+def test_a_shell_whose_files_are_private_makes_a_data_directory_that_services_can_pass(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine").mkdir(mode=0o700)
+    was = os.umask(0o077)
+    try:
+        make_data_directory(tmp_path / "mine/new/data")
+    finally:
+        os.umask(was)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("mine", "mine/new", "mine/new/data")]
+    assert modes == [0o700, 0o711, 0o711]
 
 
 def test_a_service_keeps_its_user_over_restarts(tmp_path: Path) -> None:

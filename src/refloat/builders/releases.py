@@ -8,6 +8,7 @@ path. Folders and records belong to the server, what is inside to the service's 
 
 import hashlib
 import os
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class Releases:
         if self.uid is not None and (closed := obstacle(folder)):
             raise Unavailable(
                 f"the users of services cannot enter {closed}",
-                hint=f"chmod o+x {closed}, or choose another REFLOAT_NODE_DIR",
+                hint=f"chmod o+x {shlex.quote(str(closed))}, or choose another REFLOAT_NODE_DIR",
             )
         return folder
 

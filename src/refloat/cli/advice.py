@@ -6,6 +6,7 @@ from refloat.cli.client import Client, Json
 
 LISTEN = "the application must listen on 127.0.0.1:$PORT, which is another port for every version"
 _KNOWN = (
+    ("the build ended with exit code", "the lines above are of its build: mend what they say"),
     ("nothing listens on", LISTEN),
     ("No module named", "add what it imports to requirements.txt or pyproject.toml"),
     ("ended with exit code", "the lines above are its own; try it by hand with PORT=9000 in its environment"),

@@ -12,7 +12,7 @@ from refloat.cli import context
 from refloat.cli.client import Json
 from refloat.cli.problems import Problem, Unreachable
 from refloat.settings import Settings
-from refloat.supervisor.directories import holding, private
+from refloat.supervisor.directories import holding, make_data_directory, private
 from refloat.supervisor.occupancy import occupant
 
 LOG = "server.log"
@@ -78,7 +78,7 @@ class Server:
     def ensure(self) -> bool:
         """Have it running and answering; whether it had to be started."""
         try:
-            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            make_data_directory(self.settings.data_dir)
             turn = holding(self.settings.data_dir / "up.lock")
             with turn:
                 return self._ensure()

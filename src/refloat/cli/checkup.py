@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,12 @@ def _data(settings: Settings) -> Iterator[Check]:
     closed = obstacle(settings.node_dir / "x") if os.geteuid() == 0 else None
     if closed:
         said = f"the users of applications cannot pass through {closed}"
-        yield Check("data", Verdict.PROBLEM, said, f"chmod o+x {closed}; or set REFLOAT_NODE_DIR elsewhere")
+        yield Check(
+            "data",
+            Verdict.PROBLEM,
+            said,
+            f"chmod o+x {shlex.quote(str(closed))}; or set REFLOAT_NODE_DIR elsewhere",
+        )
 
 
 def _api_port(settings: Settings) -> Iterator[Check]:

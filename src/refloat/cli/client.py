@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,13 +23,21 @@ class Client:
 
     def __init__(self, url: str, token: str, *, timeout: float = 30) -> None:
         self.url = url
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Token {token}", "User-Agent": f"refloat-cli/{__version__}"},
-            timeout=timeout,
-            trust_env=not context.is_loopback(url),  # no proxy leads back to this machine
-            verify=trusted() if url.startswith("https:") else True,
-        )
+        verify = trusted() if url.startswith("https:") else True
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                headers={"Authorization": f"Token {token}", "User-Agent": f"refloat-cli/{__version__}"},
+                timeout=timeout,
+                trust_env=not context.is_loopback(url),  # no proxy leads back to this machine
+                verify=verify,
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):  # of SOCKS, of another scheme, no URL at all
+            raise Problem(
+                f"{url} cannot be asked through the proxy that this shell names",
+                hint="set HTTPS_PROXY and HTTP_PROXY to http://host:port and unset ALL_PROXY;"
+                f" or set NO_PROXY={urlsplit(url).hostname}",
+            ) from None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Client":
@@ -78,8 +87,19 @@ class Client:
             raise Unreachable(f"{self.url}: {why}", hint=hint) from None
         raise Unreachable(
             f"{self.url} does not answer: {str(error) or type(error).__name__}",
-            hint="is the server running? `refloat up` starts one; another address is set by REFLOAT_URL",
+            hint=_proxy(self.url)
+            or "is the server running? `refloat up` starts one; another address is set by REFLOAT_URL",
         ) from None
+
+
+def _proxy(url: str) -> str:
+    """What to do about the proxy that was asked in between; "" when there was none."""
+    parts = urlsplit(url)
+    names = [f"{parts.scheme}_proxy", "all_proxy"]
+    named = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "")
+    if not named or context.is_loopback(url):
+        return ""
+    return f"it was asked through the proxy of {named}; NO_PROXY={parts.hostname} goes without it"
 
 
 def _check(answer: httpx.Response, url: str) -> None:

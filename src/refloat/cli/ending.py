@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -159,7 +160,8 @@ def purge(settings: Settings) -> None:
         try:
             remove(folder)
         except OSError as error:
+            what = "" if error.filename in (None, folder.name) else f" ({error.filename})"
             raise Problem(
-                f"{error.filename or folder} cannot be deleted: {error.strerror}",
-                hint="delete it as the user it belongs to",
+                f"{folder} cannot be deleted completely: {error.strerror}{what}",
+                hint=f"delete what is left of it as root: rm -r {shlex.quote(str(folder))}",
             ) from None

@@ -42,6 +42,17 @@ def holding(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make_data_directory(path: Path) -> None:
+    """Make a folder and what is missing above it.
+
+    Root's are open to pass through whatever the umask, because its services have users of their own.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing if os.geteuid() == 0 else ():
+        folder.chmod(folder.stat().st_mode | PASSABLE)
+
+
 def make_passable(path: Path, above: Path) -> None:
     """Make `path` and every folder from `above` down to it ours, and open to pass through."""
     for folder in (above, *(above / part for part in _prefixes(path.relative_to(above)))):

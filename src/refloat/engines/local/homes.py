@@ -12,6 +12,7 @@ every step down is taken from an open folder and follows no link.
 
 import contextlib
 import os
+import shlex
 import stat
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +99,8 @@ class Homes:
         if uid is not None and (closed := obstacle(path, uid)):
             raise StepFailed(
                 f"the service runs as user {uid} and cannot pass through {closed}",
-                hint=f"chmod o+x {closed}, or set REFLOAT_NODE_DIR to a directory others can pass through",
+                hint=f"chmod o+x {shlex.quote(str(closed))}, or set REFLOAT_NODE_DIR to a directory"
+                " others can pass through",
             )
 
     def _put(self, revision: Revision, mount: str, content: str, uid: int | None) -> None:

@@ -189,8 +189,11 @@ def _control(edge: Edge, layout: Layout, process: str) -> Json:
 
 
 def _host_route(edge: Edge, layout: Layout, number: int, entry: Entry) -> Json:
+    """The file is named from the process's own folder: Caddy would rewrite other letters than ASCII, for they
+    stand in a host."""
     directory = edge.entry_dir(layout.generation, number)
-    host = entry.host if entry.static else _file(directory / "name")
+    name = Path("..") / directory.relative_to(edge.root) / "name"
+    host = entry.host if entry.static else _file(name)
     return {"match": [{"host": [host]}], "handle": _to_slot(edge, directory / "slot")}
 
 
