@@ -80,10 +80,10 @@ class LocalRig:
         return command(revision, PYTHON, "-I", "-u", "-m", "http.server", "--bind", "127.0.0.1", "0")
 
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
-        return revision, ("sh", "-c", "echo done")
+        return revision, ("sh", "-c", "echo done as $$")
 
     def failing(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
-        return revision, ("sh", "-c", "echo failed; exit 1")
+        return revision, ("sh", "-c", "echo failed as $$; exit 1")
 
     def endless(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return revision, ("sh", "-c", "echo endless; exec sleep 1000")
