@@ -4,9 +4,11 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
 import uvloop
 
-from refloat.app import listener
+from refloat.app import listen, listener
+from refloat.domain.errors import Unavailable
 from refloat.settings import Settings
 
 
@@ -25,6 +27,17 @@ async def _connected(folder: Path) -> int:
     writer.close()
     async with server:
         return await seen
+
+
+def test_of_two_servers_that_start_on_one_port_the_second_is_told_what_to_do(tmp_path: Path) -> None:
+    """Both can bind it while neither listens."""
+    first = listener(Settings(data_dir=tmp_path, node_dir=tmp_path, port=0))
+    settings = Settings(data_dir=tmp_path, node_dir=tmp_path, port=first.getsockname()[1])
+    second = listener(settings)
+    with first, second:
+        listen(settings, first)
+        with pytest.raises(Unavailable, match=r"cannot listen on 127\.0\.0\.1:.*REFLOAT_PORT"):
+            listen(settings, second)
 
 
 def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path: Path) -> None:
