@@ -57,7 +57,7 @@ class PostgresServer:
         self._programs = programs
         self._account = _ACCOUNT if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="refloat-pg-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._template = ""
         if self._account:
@@ -191,7 +191,12 @@ def _end_with_us() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """One that nothing listens on. Not of the range from which the kernel gives ports to connections, nor of
+    that of our services: what is free there now may be taken before its server starts."""
+    dice = secrets.SystemRandom()
+    while True:
+        port = dice.randint(10_000, 19_999)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

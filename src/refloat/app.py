@@ -283,13 +283,25 @@ def listener(settings: Settings) -> socket.socket:
         bound.bind((settings.host, settings.port))
     except OSError as error:
         bound.close()
-        forbidden = isinstance(error, PermissionError)
-        remedy = "only root may use a port below 1024:" if forbidden else "stop what uses the port, or"
-        raise Unavailable(
-            f"the API cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            hint=f"{remedy} choose another one by REFLOAT_PORT",
-        ) from None
+        raise _taken(settings, error) from None
     return bound
+
+
+def _taken(settings: Settings, error: OSError) -> Unavailable:
+    forbidden = isinstance(error, PermissionError)
+    remedy = "only root may use a port below 1024:" if forbidden else "stop what uses the port, or"
+    return Unavailable(
+        f"the API cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+        hint=f"{remedy} choose another one by REFLOAT_PORT",
+    )
+
+
+def listen(settings: Settings, bound: socket.socket) -> None:
+    """From now on the socket takes connections; Unavailable when another one, bound as this was, does."""
+    try:
+        bound.listen()
+    except OSError as error:
+        raise _taken(settings, error) from None
 
 
 class _Server(uvicorn.Server):
@@ -319,5 +331,6 @@ async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if complaint := plain_listener(settings):
         log.warning(complaint)
+    listen(settings, bound)
     log.info("refloat serves", api=f"http://{settings.host}:{settings.port}", data=str(settings.data_dir))
     await server.serve(sockets=[bound])

@@ -88,10 +88,10 @@ class LocalRig:
         return command(revision, "sh", "-c", f"trap '' TERM; {serve}")
 
     def succeeding(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
-        return revision, ("sh", "-c", "echo done")
+        return revision, ("sh", "-c", "echo done as $$")
 
     def failing(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
-        return revision, ("sh", "-c", "echo failed; exit 1")
+        return revision, ("sh", "-c", "echo failed as $$; exit 1")
 
     def endless(self, revision: Revision) -> tuple[Revision, tuple[str, ...]]:
         return revision, ("sh", "-c", "echo endless; exec sleep 1000")

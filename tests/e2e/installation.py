@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 
 from refloat.supervisor.processes import LocalSupervisor
+from tests.databases import free_port
 
 TOKEN = "rf_test_token"
 PATIENCE = 60.0
@@ -35,12 +35,6 @@ class Handler(BaseHTTPRequestHandler):
 print("app starts", flush=True)
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(what: Callable[[], Any], patience: float = PATIENCE) -> Any:

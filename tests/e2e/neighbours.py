@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.installation import Installation, Repository, eventually
-from tests.e2e.outage import Visitor
+from tests.e2e.visitors import Visitor
 
 
 class Neighbour:

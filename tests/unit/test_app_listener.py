@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from refloat.app import listener
+from refloat.app import listen, listener
 from refloat.domain.errors import Unavailable
 from refloat.settings import Settings
 
@@ -39,6 +39,17 @@ def test_a_port_that_only_root_may_use_is_told_as_that(
     with pytest.raises(Unavailable, match=":80: Permission denied") as caught:
         listener(Settings(data_dir=tmp_path, node_dir=tmp_path, port=80))
     assert "only root may use a port below 1024" in caught.value.hint
+
+
+def test_of_two_servers_that_start_on_one_port_the_second_is_told_what_to_do(tmp_path: Path) -> None:
+    """Both can bind it while neither listens."""
+    first = listener(Settings(data_dir=tmp_path, node_dir=tmp_path, port=0))
+    settings = Settings(data_dir=tmp_path, node_dir=tmp_path, port=first.getsockname()[1])
+    second = listener(settings)
+    with first, second:
+        listen(settings, first)
+        with pytest.raises(Unavailable, match=r"cannot listen on 127\.0\.0\.1:.*REFLOAT_PORT"):
+            listen(settings, second)
 
 
 def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ _WHERE = {
     "restart": "act",
     "cancel": "act",
     "rollback": "rollback",
+    "job": "jobs",
     "env": "env",
     "var": "variables",
     "secret": "variables",

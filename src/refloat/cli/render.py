@@ -127,6 +127,25 @@ def _longest(segment: Json | None) -> str:
     return f"{segment['words']} {seconds(segment['seconds'])}" if segment else "-"
 
 
+def runs(items: Sequence[Json]) -> str:
+    """Runs of a job by the clock, one a line; of the newest its last lines."""
+    if not items:
+        return "no run by the clock yet"
+    rows = [["SCHEDULED (UTC)", "BEGAN", "ENDED", "OUTCOME", "ATTEMPTS", "REASON"]]
+    for it in items:
+        rows.append(
+            [
+                it["scheduled_at"][:16].replace("T", " "),
+                it["began_at"][11:19],
+                it["finished_at"][11:19] if it["finished_at"] else "-",
+                state((it["outcome"] or "running").upper()),
+                str(it["attempts"]),
+                it["reason"] or "",
+            ]
+        )
+    return "\n".join([table(rows), *(f"  {line}" for line in items[0]["log"])])
+
+
 def log_line(line: Json) -> str:
     """One line of the deployment log: time of day (UTC), who, what."""
     who = line["details"]["transmitter"]["name"]

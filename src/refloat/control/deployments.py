@@ -17,7 +17,7 @@ from refloat.domain.ids import execution_number
 from refloat.domain.progress import Action, Phase
 from refloat.domain.resources import Environment, Stage
 from refloat.domain.revision import Capabilities
-from refloat.domain.services import AnyService, Commit, Container, Job, Service
+from refloat.domain.services import AnyService, Commit, Container, Job, JobEvent, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
 from refloat.execution.places import Elsewhere, addresses_of, platform_of
@@ -42,6 +42,7 @@ async def request(
     plan_hash: str | None = None,
     uninterrupted: bool = False,
     back_to: Deployment | None = None,
+    event: JobEvent | None = None,
 ) -> Deployment | None:
     """Append a deployment to the environment's queue and wake the worker.
 
@@ -60,6 +61,7 @@ async def request(
         plan_hash=plan_hash,
         uninterrupted=uninterrupted,
         back_to=back_to.id if back_to else None,
+        event=event,
     )
     if plan_hash is not None or uninterrupted:
         await _expect_plan(context, environment, demand)
@@ -259,6 +261,7 @@ async def _refuse_impossible(
             f"environment {environment.name} has no service to {demand.verb.lower()}",
             hint="add a service, or un-skip one",
         )
+    _refuse_event(demand.event, chosen)
     if await store.open_deployments(tx, environment.id):
         return
     applied = await of_environment(tx, environment.id)
@@ -270,6 +273,18 @@ async def _refuse_impossible(
         raise Invalid(f"nothing to {demand.verb.lower()}: no service that is meant runs")
     if demand.verb is Verb.UNINSTALL and not any(s.id in applied for s, _ in chosen):
         raise Invalid("nothing to uninstall: no service that is meant was ever deployed")
+
+
+def _refuse_event(event: JobEvent | None, chosen: Sequence[tuple[AnyService, Stage]]) -> None:
+    if event is None:
+        return
+    for service, _ in chosen:
+        if not isinstance(service, Job) or service.at(event) is None:
+            has = [it for it in JobEvent if isinstance(service, Job) and service.at(it)]
+            raise Invalid(
+                f"forceEvent: {service.name} has nothing to run for {event}",
+                hint=f"it has {', '.join(has)}" if has else "only jobs have events",
+            )
 
 
 def _runs_at_stop(service: Service) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from refloat.domain.progress import TERMINAL, Action, Phase
 from refloat.domain.resources import Role
 from refloat.domain.revision import Level
+from refloat.domain.services import JobEvent
 
 
 class Origin(StrEnum):
@@ -78,6 +79,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     back_to: str | None = None
     """With ROLLBACK: the deployment (by id) whose snapshot is wanted again. Services that are named and took
     no part in it come from the last one before it in which they were done."""
+    event: JobEvent | None = None
+    """With DEPLOY or REDEPLOY of one job: what it runs now, instead of what it runs when it is deployed."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

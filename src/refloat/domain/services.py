@@ -229,6 +229,15 @@ class Cron(Command, frozen=True, kw_only=True):
     timezone: str = "Etc/UTC"
 
 
+class JobEvent(StrEnum):
+    """When a job has something to run. Named in a request, it is run at once, whatever time it is."""
+
+    START = "START"
+    STOP = "STOP"
+    DELETE = "DELETE"
+    CRON = "CRON"
+
+
 class Job(Service, frozen=True, kw_only=True, tag="job"):
     """A command that runs to its end: at events of the environment's life, or by the clock.
 
@@ -251,6 +260,16 @@ class Job(Service, frozen=True, kw_only=True, tag="job"):
     healthchecks: Healthchecks = Healthchecks()
     auto_preview: bool = True
     auto_deploy: bool = True
+
+    def at(self, event: JobEvent) -> Command | None:
+        """What it runs then, if anything."""
+        events = {
+            JobEvent.START: self.on_start,
+            JobEvent.STOP: self.on_stop,
+            JobEvent.DELETE: self.on_delete,
+            JobEvent.CRON: self.cronjob,
+        }
+        return events[event]
 
 
 AnyService = Application | Container | Database | Job

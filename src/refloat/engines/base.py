@@ -40,7 +40,8 @@ class Engine(Protocol):
         It may leave values in the file that `REFLOAT_OUTPUT_FILE` names; the text comes back with the
         exit code.
 
-        Under the same key it is run once: a repeat joins the running one or returns its result. Like an
+        Under the same key it is run once: a repeat joins the running one or returns its result, and may tell
+        its log again, for a caller who died before it was stored. Like an
         instance it outlives its caller: cancelling the call leaves it running, for the next owner to
         join, and only `stop` of its revision ends it, which is no result.
         """

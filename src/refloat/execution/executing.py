@@ -8,15 +8,14 @@ import msgspec
 from refloat.clock import Clock
 from refloat.domain.deployment import Attempt
 from refloat.domain.errors import StepFailed
-from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Ran
-from refloat.domain.services import Job
+from refloat.domain.services import Command, Job
 from refloat.domain.timetable import Timetable
 from refloat.execution.applied import Applied
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.outputs import JobOutput, parse_outputs
 from refloat.execution.readiness import Note
-from refloat.execution.revisions import command_words, event_command, event_of
+from refloat.execution.revisions import command_words
 from refloat.store.sealing import Sealer
 
 JOB_SECONDS = 300
@@ -73,19 +72,17 @@ def _seconds(job: Job) -> float:
 
 
 async def run_job(
-    clock: Clock, run: Run, end: End, job: Job, action: Action, artifact: Artifact, note: Note
+    clock: Clock, run: Run, end: End, job: Job, event: str, command: Command, artifact: Artifact, note: Note
 ) -> dict[str, JobOutput]:
     """Once, and again after a failure as often as the job allows; what it left for later stages.
 
     Raises StepFailed saying how the last run ended.
     """
-    if event_of(job, action) is None:
-        return {}
-    argv = event_command(job, action, artifact)
+    argv = command_words(command, artifact)
     if not argv and not artifact.location:
         raise StepFailed(f"{job.name} has no command to run", hint="give it an entrypoint")
     ran = await repeated(
-        clock, lambda number: run(argv, f"{action}.{number}"), end, _seconds(job), job.max_nb_restart, note
+        clock, lambda number: run(argv, f"{event}.{number}"), end, _seconds(job), job.max_nb_restart, note
     )
     return parse_outputs(ran.output, job.id)
 

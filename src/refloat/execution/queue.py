@@ -70,13 +70,14 @@ async def accept(
 def _joins(last: Deployment, request: Request) -> bool:
     """Both mean everything or both name services: naming one includes it also when it is skipped.
 
-    A plan that was read stands for one request alone, and so does removing the environment itself.
+    A plan that was read stands for one request alone, and so does removing the environment itself. Each
+    request to run a job is one run.
     """
     before = last.request
     everything = before.services is None
     if last.owner is not None or everything != (request.services is None):
         return False
-    if any(r.plan_hash or r.uninterrupted or r.back_to for r in (before, request)):
+    if any(r.plan_hash or r.uninterrupted or r.back_to or r.event for r in (before, request)):
         return False
     if everything and before.verb is Verb.DELETE:
         return False

@@ -61,12 +61,6 @@ def command_of(service: Service, artifact: Artifact) -> tuple[str, ...]:
     return artifact.web
 
 
-def event_command(job: Job, action: Action, artifact: Artifact) -> tuple[str, ...]:
-    """What a job runs at an action; empty: nothing."""
-    command = event_of(job, action)
-    return command_words(command, artifact) if command else ()
-
-
 def command_words(command: Command, artifact: Artifact) -> tuple[str, ...]:
     """What a command of a job is as an argv."""
     return _words(command.entrypoint, command.arguments, artifact)

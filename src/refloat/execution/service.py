@@ -6,13 +6,13 @@ import msgspec
 
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Instance, Revision
-from refloat.domain.services import Job
+from refloat.domain.services import Command, Job
 from refloat.execution.applied import Applied
 from refloat.execution.limits import ServiceLimits, limits_of
 from refloat.execution.means import Means
 from refloat.execution.outputs import JobOutput, stored_outputs
 from refloat.execution.platform import Platform
-from refloat.execution.revisions import revision_of
+from refloat.execution.revisions import event_of, revision_of
 from refloat.execution.snapshot import ServiceSnapshot
 from refloat.planning.plan import ServicePlan, StepName
 
@@ -83,6 +83,20 @@ class ServiceInDeployment:
     def _job(self) -> Job | None:
         service = self._snapshot.service if self._snapshot else None
         return service if isinstance(service, Job) else None
+
+    @property
+    def _event(self) -> str:
+        """What a job's run is called: the event that was asked for, else the action."""
+        asked = self._means.journal.deployment.request.event
+        return f"asked-{asked.lower()}" if asked else str(self.plan.action)
+
+    @property
+    def _command(self) -> Command | None:
+        """What a job runs in this deployment, if anything."""
+        asked, job = self._means.journal.deployment.request.event, self._job
+        if job is None:
+            return None
+        return job.at(asked) if asked else event_of(job, self.plan.action)
 
     async def _read_outputs(self) -> dict[str, str]:
         """Of jobs that ran in earlier stages or deployments."""

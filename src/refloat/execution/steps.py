@@ -20,7 +20,7 @@ from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
 from refloat.execution.readiness import ReadinessWait, last_words, verify_route
-from refloat.execution.revisions import event_of, needs_command
+from refloat.execution.revisions import needs_command
 from refloat.execution.service import ARTIFACT, ServiceInDeployment
 from refloat.planning.plan import Change, StepName
 from refloat.planning.wanted import COMMIT
@@ -61,8 +61,8 @@ class ServiceSteps(ServiceInDeployment):
     def _phase(self, name: StepName) -> Phase | None:
         if name is not StepName.EXECUTE:
             return PHASES.get(name)
-        if job := self._job:
-            runs = self.plan.action is Action.DEPLOY and event_of(job, self.plan.action)
+        if self._job:
+            runs = self.plan.action is Action.DEPLOY and self._command
             return Phase.EXECUTING if runs else Phase.RUNNING
         return Phase.EXECUTING if self._artifact().release else None
 
@@ -103,9 +103,11 @@ class ServiceSteps(ServiceInDeployment):
     async def _execute(self) -> Output:
         artifact = self._artifact()
         if job := self._job:
+            if (command := self._command) is None:
+                return {"skipped": "nothing to run"}
             clock, note = self._means.clock, partial(self._note, StepName.EXECUTE)
             self._produced = await run_job(
-                clock, self._run, self._end_commands, job, self.plan.action, artifact, note
+                clock, self._run, self._end_commands, job, self._event, command, artifact, note
             )
             return {"outputs": sorted(self._produced)}
         if not artifact.release:

@@ -373,7 +373,9 @@ def plan_for(
 ) -> Plan:
     """The plan of a request against configuration and observation of this instant."""
     current = {key: value.current(running) for key, value in compiled.snapshot.before.items()}
-    return make_plan(environment_id, request.verb, compiled.wanted, current, request.services, expected)
+    return make_plan(
+        environment_id, request.verb, compiled.wanted, current, request.services, expected, request.event
+    )
 
 
 _RUNS = frozenset({InstanceState.STARTING, InstanceState.RUNNING})

@@ -9,6 +9,7 @@ import msgspec
 
 from refloat.domain.deployment import Verb
 from refloat.domain.progress import Action
+from refloat.domain.services import JobEvent
 from refloat.planning.plan import Change, Interruption, Omitted, Plan, ServicePlan, StagePlan, StepName
 from refloat.planning.wanted import Current, Wanted, Way, differences, fingerprint, needs_build
 
@@ -29,10 +30,12 @@ def plan(
     current: Mapping[str, Current],
     services: Collection[str] | None = None,
     expected: Mapping[str, float] | None = None,
+    event: JobEvent | None = None,
 ) -> Plan:
     """What `verb` does to these services of the environment; all that it covers when none are named.
 
-    `expected` maps services to seconds an earlier deployment took.
+    With an `event` they are jobs, which run what they have for it. `expected` maps services to seconds an
+    earlier deployment took.
     """
     chosen = [w for w in wanted if services is None or w.service_id in services]
     reasons = {w.service_id: _omission(verb, w, current, named=services is not None) for w in chosen}
@@ -42,6 +45,8 @@ def plan(
         for w in chosen
         if not reasons[w.service_id]
     }
+    if event:
+        planned = {key: _forced(service, event) for key, service in planned.items()}
     omitted = [
         Omitted(service_id=w.service_id, name=w.name, reason=reasons.get(w.service_id) or "not asked for")
         for w in wanted
@@ -134,6 +139,11 @@ def _run(service: Wanted, action: Action, steps: tuple[StepName, ...], expected:
         routed=False,
         expected_seconds=expected,
     )
+
+
+def _forced(job: ServicePlan, event: JobEvent) -> ServicePlan:
+    causes = (f"what it has for {event} was asked for now",)
+    return msgspec.structs.replace(job, change=Change.RUN, causes=causes)
 
 
 def _run_causes(service: Wanted, action: Action, *, runs: bool) -> tuple[str, ...]:

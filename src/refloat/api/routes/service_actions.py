@@ -1,11 +1,11 @@
 """Actions on some services of an environment, and on one service of each kind."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 from litestar.response import Response
 
 from refloat.api import statuses
@@ -16,7 +16,7 @@ from refloat.control.access import Operation
 from refloat.domain.deployment import Verb
 from refloat.domain.errors import Invalid
 from refloat.domain.resources import Environment
-from refloat.domain.services import SERVICE_KINDS, AnyService, Container, Job, Service
+from refloat.domain.services import SERVICE_KINDS, AnyService, Container, Job, JobEvent, Service
 from refloat.store import resources
 
 
@@ -164,7 +164,9 @@ async def uninstall_services(request: Http, environment_id: Id) -> Response[byte
 # -- one service
 
 
-async def _act(request: Http, kind: type[Service], service_id: str, verb: Verb) -> Body:
+async def _act(
+    request: Http, kind: type[Service], service_id: str, verb: Verb, event: JobEvent | None = None
+) -> Body:
     call = Call(request)
     service: Any = await call.reach(kind, service_id, Operation.DEPLOY)
     environment = await resources.get(call.read, Environment, service.parent)
@@ -175,10 +177,12 @@ async def _act(request: Http, kind: type[Service], service_id: str, verb: Verb) 
     else:
         await call.no_body()
     await control.request(
-        call.context, call.principal, environment, verb, services=[service.id], versions=versions
+        call.context, call.principal, environment, verb, services=[service.id], versions=versions, event=event
     )
     return await service_status(call, service.id)
 
+
+ForceEvent = Annotated[JobEvent | None, QueryParameter(name="forceEvent")]
 
 _ACTIONS = {
     "deploy": Verb.DEPLOY,
@@ -197,6 +201,22 @@ def _action(kind: type[Service], word: str, verb: Verb) -> Any:
         return await _act(request, kind, service_id, verb)
 
     return act
+
+
+def _deploying_job(word: str) -> Any:
+    """With `?forceEvent=CRON` (START, STOP, DELETE) the job runs what it has for that, once and at once."""
+    path, name = f"/job/{{service_id:str}}/{word}", f"{word}_job"
+
+    @post(path, status_code=202, name=name, operation_id=name)
+    async def act(request: Http, service_id: Id, event: ForceEvent = None) -> Body:
+        return await _act(request, Job, service_id, _ACTIONS[word], event)
+
+    return act
+
+
+def _acting(kind: type[Service], word: str) -> Any:
+    runs = kind is Job and word in ("deploy", "redeploy")
+    return _deploying_job(word) if runs else _action(kind, word, _ACTIONS[word])
 
 
 def _family(kind: type[Service]) -> tuple[Any, ...]:
@@ -225,7 +245,7 @@ def _family(kind: type[Service]) -> tuple[Any, ...]:
         return {"results": (await statuses.view(call.context, environment)).flat()[f"{noun}s"]}
 
     words = [word for word in _ACTIONS if word != "restart-service" or kind is not Job]
-    return remove, status, status_list, *(_action(kind, word, _ACTIONS[word]) for word in words)
+    return remove, status, status_list, *(_acting(kind, word) for word in words)
 
 
 ROUTES = (

@@ -115,7 +115,7 @@ class LocalEngine:
         return tuple(_instance(state) for state in wanted if state.status in _STATES)
 
     async def run(self, revision: Revision, argv: tuple[str, ...], key: str, log: LogSink) -> Ran:
-        """A repeat after the result is known only returns it; joining tells the log from its beginning.
+        """A repeat tells the log from its beginning, of a run that goes on and of one that has ended.
 
         A run that was stopped, or lost with the machine, is no result: it is run again.
         """
@@ -124,7 +124,7 @@ class LocalEngine:
         output = self._homes.temporary(revision.service_id) / f"output.{key}.json"
         state = await self._supervisor.state(id)
         if state and state.status is Status.EXITED and state.exit_code is not None:
-            return Ran(exit_code=state.exit_code, output=read_output(output))
+            return Ran(exit_code=await self._follow(id, log), output=read_output(output))
         if state and state.status not in LIVE:
             await self._supervisor.forget(id)
         self._homes.furnish(revision)
