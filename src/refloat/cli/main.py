@@ -103,10 +103,10 @@ def _exit_code(run: Callable[[], Any]) -> int:
 
 def _refused(error: OSError) -> Problem:
     """What the machine refused, to which file; that is for who types to mend."""
-    hint = (
-        f"look at its owner and mode: ls -ld {error.filename}" if isinstance(error, PermissionError) else ""
-    )
-    if error.errno == errno.ENOSPC:
+    hint = ""
+    if isinstance(error, PermissionError):
+        hint = f"look at its owner and mode: ls -ld {error.filename}"
+    elif error.errno == errno.ENOSPC:
         hint = "`refloat doctor` shows how much is free, and `refloat clean` frees what builds keep"
     where = f"{error.filename}: " if error.filename else ""
     return Problem(f"{where}{error.strerror}", hint=hint)
