@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import APP, Installation, Repository, eventually
+from tests.e2e.machine import Machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
@@ -75,6 +76,23 @@ async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_
         assert installation.roll(environment)["state"] == "DEPLOYED"
     finally:
         await installation.remove()
+
+
+def test_down_is_a_way_out_of_a_full_disk(disk: Path, folder: Path) -> None:
+    machine = Machine(folder)
+    machine.data = disk / "data"
+    machine.environ |= machine.settings
+    app = folder / "web"
+    app.mkdir()
+    (app / "index.html").write_text("hello")
+    try:
+        machine("up", cwd=app)
+        _fill(disk)
+        told = machine("down", "--purge", "--yes")
+        assert "ended    the edge" in told and f"deleted  {machine.data}" in told
+        assert not machine.data.exists()
+    finally:
+        machine.clean()
 
 
 def _refusal(installation: Installation, application: str) -> dict[str, object] | None:

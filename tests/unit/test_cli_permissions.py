@@ -80,6 +80,13 @@ def test_what_the_machine_refuses_is_told_in_one_line_with_the_file(
     assert _exit_code(lambda: Path("/nowhere/at/all").read_text()) == 1
     assert capsys.readouterr().err == "refloat: /nowhere/at/all: No such file or directory\n"
 
+    def fill() -> None:
+        raise OSError(28, "No space left on device")
+
+    assert _exit_code(fill) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("refloat: No space left on device\n") and "refloat clean" in said
+
     def refuse() -> None:
         raise PermissionError(13, "Permission denied", "/srv/file")
 

@@ -102,10 +102,11 @@ class Server:
 
     def _refuse(self, found: Found) -> None:
         port = self.settings.port
-        other = f"REFLOAT_PORT={free_port_near(port)} refloat up"
-        if found is Found.REFLOAT:  # its edge is there, too
-            http = self.settings.http_port
-            other = f"REFLOAT_HTTP_PORT={free_port_near(http)} {other}" if is_taken(http) else other
+        free = free_port_near(port)
+        other = f"REFLOAT_PORT={free} refloat up"
+        http = self.settings.http_port
+        if found is Found.REFLOAT and is_taken(http):  # its edge is there, too
+            other = f"REFLOAT_HTTP_PORT={free_port_near(max(http, free))} {other}"
         if found is Found.REFLOAT:
             raise Problem(
                 f"the Refloat server at {self.url} is not the one of {self.settings.data_dir}",

@@ -7,6 +7,7 @@ the supervisor keeps of every process tree.
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import shlex
@@ -138,10 +139,20 @@ async def _end_processes(supervisor: LocalSupervisor) -> list[str]:
 
     left = [it.id for it in await supervisor.states() if is_left(it)]
     edges = [id for id in left if id.startswith("edge")]
-    await asyncio.gather(*(supervisor.stop(id, _GRACE_SECONDS) for id in left if id not in edges))
-    await asyncio.gather(*(supervisor.stop(id, _GRACE_SECONDS) for id in edges))
+    await asyncio.gather(*(_end_process(supervisor, id) for id in left if id not in edges))
+    await asyncio.gather(*(_end_process(supervisor, id) for id in edges))
     supervisor.leave()
     return left
+
+
+async def _end_process(supervisor: LocalSupervisor, id: str) -> None:
+    """On a full disk it ends all the same; only that nobody wants it any more cannot be written down."""
+    try:
+        await supervisor.stop(id, _GRACE_SECONDS)
+    except OSError as error:
+        state = await supervisor.state(id)
+        if error.errno != errno.ENOSPC or (state and state.status in LIVE):
+            raise
 
 
 def check_purge(settings: Settings) -> None:

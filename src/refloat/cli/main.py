@@ -1,5 +1,6 @@
 """The `refloat` command. Commands are loaded when they are named, heavy imports inside them when they run."""
 
+import errno
 import importlib
 import os
 import sys
@@ -91,7 +92,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     except OSError as error:
-        if not error.filename:
+        if not error.filename and error.errno != errno.ENOSPC:
             raise
         click.echo(_refused(error).words(), err=True)
         return Exit.FAILED
@@ -103,8 +104,13 @@ def _exit_code(run: Callable[[], Any]) -> int:
 
 def _refused(error: OSError) -> Problem:
     """What the machine refused, to which file; that is for who types to mend."""
-    hint = "look at its owner and mode: ls -ld" if isinstance(error, PermissionError) else ""
-    return Problem(f"{error.filename}: {error.strerror}", hint=f"{hint} {error.filename}" if hint else "")
+    hint = ""
+    if isinstance(error, PermissionError):
+        hint = f"look at its owner and mode: ls -ld {error.filename}"
+    elif error.errno == errno.ENOSPC:
+        hint = "`refloat doctor` shows how much is free, and `refloat clean` frees what builds keep"
+    where = f"{error.filename}: " if error.filename else ""
+    return Problem(f"{where}{error.strerror}", hint=hint)
 
 
 @click.group(
