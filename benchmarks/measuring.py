@@ -29,6 +29,10 @@ class Place:
     store: Store
     server: PostgresServer | None = None
 
+    def another(self, folder: Path) -> Store:
+        """A further database of the same kind."""
+        return Store(self.server.database()) if self.server else sqlite_store(folder)
+
     def server_cpu(self) -> float:
         """Seconds of CPU that PostgreSQL's processes used so far."""
         process = self.server and self.server._process
@@ -91,14 +95,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    return sum(int(it) for it in _stat(pid)[11:13]) / _TICKS
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def _tree_cpu(root: int) -> float:
     """Of a process, of those it waited for, and of its children that live."""
-    total = 0.0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    total = sum(int(it) for it in _stat(root)[11:15]) / _TICKS
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if root == int(stat.parent.name):
-                total += sum(int(it) for it in fields[11:15]) / _TICKS
-            elif root == int(fields[1]):
-                total += sum(int(it) for it in fields[11:13]) / _TICKS
+            if int(_stat(pid := int(folder.name))[1]) == root:
+                total += cpu_seconds(pid)
     return total

@@ -1,11 +1,12 @@
 """Whether what people wait for costs the same with ten environments and with ten thousand.
 
-One control plane in this process, on the simulated cluster; every environment has one application and was
-deployed once, ten make a project. At each size: reads, the 202 of a redeploy, the whole of a redeploy that
-changes nothing, and what the server does while nobody asks for anything. Last, many deployments at once.
+One control plane for each size in this process, each with its database, on the simulated cluster; every
+environment has one application and was deployed once, ten make a project. The sizes take turns, round by
+round, so that whatever else goes on meets all of them: reads, the 202 of a redeploy, the whole of a redeploy
+that changes nothing. Then what each does while nobody asks for anything, and many deployments at once.
 
-Each figure is a median in milliseconds, and in brackets the CPU of one; the last column is the dearest CPU
-by the cheapest size's. On a busy machine only the CPU says something.
+Each figure is a median in milliseconds, and in brackets the CPU of one; the last column compares the CPU of
+the last size with the first's. On a busy machine only the CPU says something.
 
     python benchmarks/scale.py [--sizes 10 1000 10000] [--at-once 500] [--stores SQLite PostgreSQL]
 """
@@ -15,7 +16,6 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from control_plane import Counted
@@ -30,6 +30,7 @@ from refloat.store import deployments
 
 ROUNDS = 60
 IDLE_SECONDS = 10
+SETTLE_SECONDS = 2
 TOGETHER = 10
 """How many environments are made, and how many deployed, side by side; and how many make a project."""
 BOOT_SECONDS = 15
@@ -43,6 +44,7 @@ READS = {
 }
 """Paths, by the ids of project, environment and application."""
 
+ACCEPT, WHOLE = "202 of a redeploy", "redeploy with nothing changed, to its end"
 Cost = tuple[float, float]
 """Milliseconds of the clock and of CPU."""
 
@@ -50,15 +52,16 @@ Cost = tuple[float, float]
 class Installation:
     """Environments that grow in number, each deployed."""
 
-    def __init__(self, at: Place) -> None:
-        self.plane = ControlPlane(at.folder, store=at.store)
+    def __init__(self, at: Place, number: int) -> None:
+        folder = at.folder / str(number)
+        folder.mkdir()
+        self.plane = ControlPlane(folder, store=at.another(folder))
         self.plane.metrics = self.ends = Counted()
         self.made: list[tuple[str, str, str]] = []
         """Project, environment, application."""
 
-    async def start(self) -> None:
+    async def start_beside(self) -> None:
         plane = self.plane
-        await plane.start()
         given = (plane.database, plane.sealer, plane.clock, plane.platforms)
         self._beside = [asyncio.create_task(it(*given).run()) for it in (Reconciler, CronRuns)]
 
@@ -84,40 +87,23 @@ class Installation:
         await self.plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
         return project, environment, application
 
-    async def get(self, path: str) -> None:
-        await self.plane.call("GET", path)
-
     async def accept(self, environment: str) -> None:
         await self.plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
 
-    async def roll(self, environment: str) -> None:
-        over = self.ends.count_to(1)
-        await self.accept(environment)
-        await over.wait()
-
-    async def median(self, work: Callable[[str, str, str], Awaitable[None]]) -> Cost:
-        """Of one after the other, spread over all environments."""
-        seconds, cpu = [], []
-        for round in range(ROUNDS):
-            one = self.made[round * len(self.made) // ROUNDS]
-            began, used = time.perf_counter(), time.process_time()
-            await work(*one)
-            seconds.append(time.perf_counter() - began)
-            cpu.append(time.process_time() - used)
-        return statistics.median(seconds) * 1000, statistics.median(cpu) * 1000
-
-    async def measure(self) -> dict[str, Cost]:
-        found = {
-            what: await self.median(lambda *ids, path=path: self.get(path.format(*ids)))
-            for what, path in READS.items()
-        }
-        found["redeploy with nothing changed, to its end"] = await self.median(lambda p, e, a: self.roll(e))
-        over = self.ends.count_to(ROUNDS)
-        found["202 of a redeploy"] = await self.median(lambda p, e, a: self.accept(e))
-        if len(self.made) >= ROUNDS:  # else several become one
-            await over.wait()
+    async def turn(self, what: str, number: int) -> Cost:
+        """One round, at one of all environments."""
+        ids = self.made[number * len(self.made) // ROUNDS]
+        began, used = time.perf_counter(), time.process_time()
+        if path := READS.get(what):
+            await self.plane.call("GET", path.format(*ids))
+        else:
+            over = self.ends.count_to(1)
+            await self.accept(ids[1])
+            if what == WHOLE:
+                await over.wait()
+        cost = (time.perf_counter() - began) * 1000, (time.process_time() - used) * 1000
         await self.plane.eventually(self._rests)
-        return found
+        return cost
 
     async def _rests(self) -> bool:
         return not await deployments.running(self.plane.database.read) and not await deployments.claimable(
@@ -125,10 +111,14 @@ class Installation:
         )
 
     async def idle(self) -> float:
-        """Per cent of a core while nobody asks for anything."""
+        """Per cent of a core while nobody asks for anything, once it has looked at everything."""
+        await self.start_beside()
+        await asyncio.sleep(SETTLE_SECONDS)
         cpu, began = time.process_time(), time.perf_counter()
         await asyncio.sleep(IDLE_SECONDS)
-        return (time.process_time() - cpu) / (time.perf_counter() - began) * 100
+        percent = (time.process_time() - cpu) / (time.perf_counter() - began) * 100
+        await self.stop_beside()
+        return percent
 
     async def at_once(self, count: int) -> tuple[float, float, int]:
         """Seconds and CPU for so many deployments that boot for a while, and how many ran together."""
@@ -150,33 +140,45 @@ class Installation:
         return time.perf_counter() - began, time.process_time() - cpu, most
 
 
+async def made(at: Place, number: int, size: int) -> tuple[Installation, float]:
+    """An installation of this size, and the megabytes it added to this process."""
+    before = memory_mb()
+    it = Installation(at, number)
+    await it.plane.start()
+    await it.grow(size)
+    return it, memory_mb() - before
+
+
+async def compared(all_sizes: list[Installation]) -> dict[str, list[Cost]]:
+    """The medians of every path, by size."""
+    found = {}
+    for what in (*READS, WHOLE, ACCEPT):
+        rounds = [[await it.turn(what, number) for it in all_sizes] for number in range(ROUNDS)]
+        by_size = [zip(*costs, strict=True) for costs in zip(*rounds, strict=True)]
+        found[what] = [(statistics.median(wall), statistics.median(cpu)) for wall, cpu in by_size]
+    return found
+
+
 async def run(at: Place, sizes: list[int], count: int) -> None:
-    it = Installation(at)
-    await it.start()
     print(f"\n{at.name}; disk floor (fdatasync) {fdatasync_ms(at.folder):.1f} ms; {load()}", flush=True)
-    costs: list[dict[str, Cost]] = []
-    idle, memory = [], []
-    for size in sizes:
-        await it.grow(size)
-        costs.append(await it.measure())
-        idle.append(await it.idle())
-        memory.append(memory_mb())
-    head = ["", *(f"{size:,} environments" for size in sizes), "CPU, last by first"]
+    grown = [await made(at, number, size) for number, size in enumerate(sizes)]
+    installations = [it for it, _ in grown]
     rows = []
-    for what in costs[0]:
-        shown = [f"{cost[what][0]:.1f} ms ({cost[what][1]:.1f})" for cost in costs]
-        rows.append([what, *shown, f"{costs[-1][what][1] / costs[0][what][1]:.2f}"])
-    rows.append(["idle, CPU", *(f"{value:.2f} %" for value in idle), ""])
-    rows.append(["memory", *(f"{value:.0f} MB" for value in memory), ""])
+    for what, costs in (await compared(installations)).items():
+        shown = [f"{wall:.1f} ms ({cpu:.1f})" for wall, cpu in costs]
+        rows.append([what, *shown, f"{costs[-1][1] / costs[0][1]:.2f}"])
+    rows.append(["idle, CPU", *[f"{await it.idle():.2f} %" for it in installations], ""])
+    rows.append(["memory for it", *(f"{more:.0f} MB" for _, more in grown), ""])
+    head = ["", *(f"{size:,} environments" for size in sizes), "CPU, last by first"]
     print(table(head, rows), flush=True)
-    await it.stop_beside()
-    if count <= len(it.made):
-        seconds, cpu, most = await it.at_once(count)
+    if count <= sizes[-1]:
+        seconds, cpu, most = await installations[-1].at_once(count)
         print(
             f"{count} deployments at once that boot for {BOOT_SECONDS} s: {most} at the same time,"
             f" {seconds:.1f} s, {cpu / count * 1000:.1f} ms of CPU each, {memory_mb():.0f} MB; {load()}"
         )
-    await it.plane.close()
+    for it in installations:
+        await it.plane.close()
 
 
 def main() -> None:
