@@ -1,5 +1,7 @@
 """What serves now: the record that later plans, restarts of the machine and failures go back to."""
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from refloat.domain.revision import Artifact, Revision
@@ -89,5 +91,31 @@ class _Built(msgspec.Struct):
 async def everywhere(read: Reader) -> dict[str, list[Applied]]:
     """By environment, in stage order."""
     found = await store.applied_everywhere(read)
-    decoded = {e: [msgspec.json.decode(d, type=Applied) for d in docs.values()] for e, docs in found.items()}
-    return {e: sorted(items, key=lambda a: (a.stage_position, a.service_id)) for e, items in decoded.items()}
+    return {environment_id: _in_stage_order(documents) for environment_id, documents in found.items()}
+
+
+def _in_stage_order(documents: Mapping[str, str]) -> list[Applied]:
+    decoded = (msgspec.json.decode(document, type=Applied) for document in documents.values())
+    return sorted(decoded, key=lambda it: (it.stage_position, it.service_id))
+
+
+class Everywhere:
+    """The same, for whoever asks again and again: of an environment that nothing was told of since, what
+    was read before still holds. Nothing is applied without an event of its deployment in the same unit."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[Applied]] = {}
+        self._seen: int | None = None
+
+    async def read(self, read: Reader) -> Mapping[str, Sequence[Applied]]:
+        """As it is now; what changes while it is read is read again the next time."""
+        newest = await store.newest_event(read)
+        if self._seen is None:
+            self._known = await everywhere(read)
+        elif newest != self._seen:
+            for environment_id in await store.told_of(read, self._seen):
+                self._known.pop(environment_id, None)
+                if documents := await store.applied_documents(read, environment_id):
+                    self._known[environment_id] = _in_stage_order(documents)
+        self._seen = newest
+        return self._known

@@ -24,8 +24,7 @@ from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
 from refloat.domain.revision import Level, Ran
 from refloat.domain.timetable import CronRun, RunOutcome, Timetable, name_of
-from refloat.execution import applied as applied_store
-from refloat.execution.applied import Applied
+from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.executing import repeated
 from refloat.execution.logs import redact
 from refloat.execution.places import Elsewhere, Platforms, platform_of
@@ -70,6 +69,7 @@ class CronRuns:
         self._platforms = platforms
         self._term = term
         self._going: dict[str, _Going] = {}
+        self._everywhere = Everywhere()
 
     async def run(self) -> None:
         """Until cancelled; runs that go on are left for the next owner."""
@@ -89,7 +89,7 @@ class CronRuns:
 
     async def look(self) -> None:
         """Begin what is due, go on with what a dead server left, end what is not wanted any more."""
-        everything = await applied_store.everywhere(self._database.read)
+        everything = await self._everywhere.read(self._database.read)
         timed = {m.service_id: m for members in everything.values() for m in members if m.timetable}
         self._going = {key: it for key, it in self._going.items() if not it.task.done()}
         for service_id in self._going.keys() - timed.keys():

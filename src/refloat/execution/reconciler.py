@@ -17,7 +17,7 @@ from refloat.domain.resources import Environment
 from refloat.domain.revision import Instance, InstanceState, Revision
 from refloat.domain.services import Probe
 from refloat.execution import applied as applied_store
-from refloat.execution.applied import Applied
+from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
@@ -60,6 +60,7 @@ class Reconciler:
         self._noted: set[str] = set()
         """Environments whose inventory this server has seen to; their deployments keep it from then on."""
         self._tidying: asyncio.Task[None] | None = None
+        self._everywhere = Everywhere()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -78,7 +79,7 @@ class Reconciler:
 
     async def look(self) -> None:
         """Compare once: start again what should run and does not, end what should not and does."""
-        everything = await applied_store.everywhere(self._database.read)
+        everything = await self._everywhere.read(self._database.read)
         up = await self._up()
         for environment_id, members in everything.items():
             if not all(self._is_well(member, up) for member in members):

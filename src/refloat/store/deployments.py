@@ -337,6 +337,18 @@ async def last_events(read: Reader, deployment_id: str, size: int) -> tuple[Even
     return tuple(_event(row) for row in reversed(rows))
 
 
+async def newest_event(read: Reader) -> int:
+    """The sequence number of the last event of all; 0 before the first."""
+    row = await read.one(q.NEWEST_EVENT)
+    return int(row["sequence"]) if row else 0
+
+
+async def told_of(read: Reader, after: int) -> tuple[str, ...]:
+    """The environments that anything was told of since."""
+    rows = await read.all(q.TOLD_OF, after=after)
+    return tuple(dict.fromkeys(row["environment_id"] for row in rows))
+
+
 # -- what is applied
 
 

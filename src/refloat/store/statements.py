@@ -220,6 +220,8 @@ EVENTS_OF_DEPLOYMENT_AFTER = Query(
     .order_by(event.c.sequence)
     .limit(bindparam("size"))
 )
+NEWEST_EVENT = Query(select(func.coalesce(func.max(event.c.sequence), 0).label("sequence")))
+TOLD_OF = Query(select(event.c.environment_id).where(event.c.sequence > bindparam("after")))
 LAST_EVENTS = Query(
     select(event)
     .where(event.c.deployment_id == bindparam("deployment_id"))
