@@ -232,11 +232,14 @@ async def test_two_callers_of_one_key_get_one_result(rig: Rig, engine: Engine) -
     assert [ran.exit_code for ran in await asyncio.gather(*calls)] == [1, 1]
 
 
-async def test_a_command_outlives_its_caller_and_ends_with_its_revision(rig: Rig, engine: Engine) -> None:
+@pytest.mark.parametrize("key", ["web.1.release", "web.cron.20300101T1200Z.1"])
+async def test_a_command_outlives_its_caller_and_ends_with_its_revision(
+    rig: Rig, engine: Engine, key: str
+) -> None:
     """Who waited may have been cancelled or killed; the next joins, until the revision is stopped."""
     it, argv = rig.endless(revision())
     heard = Heard()
-    call = asyncio.create_task(engine.run(it, argv, "web.1.release", heard))
+    call = asyncio.create_task(engine.run(it, argv, key, heard))
 
     async def begun() -> bool:
         return bool(heard)
@@ -245,7 +248,7 @@ async def test_a_command_outlives_its_caller_and_ends_with_its_revision(rig: Rig
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    joined = asyncio.create_task(rig.reopened().run(it, argv, "web.1.release", Heard()))
+    joined = asyncio.create_task(rig.reopened().run(it, argv, key, Heard()))
     assert not (await asyncio.wait({joined}, timeout=0.2))[0]
     await engine.stop("web.1", 1)
     with pytest.raises(StepFailed, match="stopped before it ended"):

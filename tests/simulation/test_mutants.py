@@ -1,18 +1,23 @@
 """Deliberate defects: each breaks a guarantee, and the simulation finds it."""
 
+import asyncio
+import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from refloat.domain.deployment import Step
-from refloat.domain.errors import Fenced
-from refloat.domain.progress import Phase
-from refloat.execution import journal, queue, runner, worker
+from refloat.domain.errors import Fenced, StorageLost
+from refloat.domain.progress import Action, Phase
+from refloat.execution import applied, cron, going_back, journal, queue, reconciler, runner, worker
+from refloat.execution.capacity import Room
 from refloat.execution.journal import Journal
 from refloat.execution.runner import Runner
 from refloat.execution.steps import ServiceSteps
 from refloat.execution.worker import Worker
+from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store.database import Transaction
 from tests.simulation.seeded.run import run
@@ -169,6 +174,128 @@ def storage_errors_fail_a_deployment(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "STORAGE", ())
 
 
+def no_caps_at_the_claim(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is first in a queue begins, however much is under way on the cluster."""
+    patch.setattr(Room, "_takes", lambda self, used, head, builds: True)
+
+
+def builds_beside_each_other(patch: pytest.MonkeyPatch) -> None:
+    """A deployment has more builds under way than it reserved."""
+
+    async def at_once(self: Runner, steps: ServiceSteps) -> None:
+        await self._guarded(steps, (StepName.BUILD,), asyncio.Semaphore(100))
+
+    patch.setattr(Runner, "_build", at_once)
+
+
+def an_instant_that_runs_twice(patch: pytest.MonkeyPatch) -> None:
+    """The command of a run has another key when the next server goes on with it."""
+    count = itertools.count()
+    key = cron._key
+    patch.setattr(cron, "_key", lambda run, attempt: f"{key(run, attempt)}-{next(count)}")
+
+
+def missed_runs_are_made_up_for(patch: pytest.MonkeyPatch) -> None:
+    """An instant runs however late it is."""
+    patch.setattr(cron, "LATE_SECONDS", 1e9)
+
+
+def a_rollback_launched_twice(patch: pytest.MonkeyPatch) -> None:
+    """What failed is followed by two rollbacks."""
+    accept = queue.accept
+
+    async def twice(tx: Transaction, id: str, environment: Any, request: Any, *rest: Any) -> Any:
+        first = await accept(tx, id, environment, request, *rest)
+        if request.principal_id == going_back.WHO:
+            await accept(tx, id, environment, request, *rest)
+        return first
+
+    patch.setattr(queue, "accept", twice)
+
+
+def a_rollback_in_a_commit_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    """A server that dies leaves a rollback of what has not ended."""
+    conclude = Runner._conclude
+
+    async def apart(self: Runner) -> None:
+        async with self._database.transaction() as tx:
+            phase, _ = runner._outcome(self._journal.targets, self._canceled)
+            await going_back.go_back(tx, self.deployment, phase, self._means.clock)
+        await conclude(self)
+
+    patch.setattr(Runner, "_conclude", apart)
+
+
+def a_rollback_to_the_first(patch: pytest.MonkeyPatch) -> None:
+    """The oldest deployment that ended well is gone back to, not the last one."""
+
+    async def oldest(read: Any, failed: Any) -> Any:
+        earlier = await store.history(read, failed.environment_id, 200, before=failed.id)
+        good = [it for it in earlier if it.phase is Phase.DONE and it.action is Action.DEPLOY]
+        return good[-1] if good else None
+
+    patch.setattr(going_back, "_last_success", oldest)
+
+
+def a_rollback_to_what_is_configured(patch: pytest.MonkeyPatch) -> None:
+    """A rollback deploys what a redeploy would."""
+
+    async def as_now(tx: Any, sealer: Any, back_to: str, compiled: Any, services: Any) -> Any:
+        return compiled
+
+    patch.setattr(worker, "rolled_back", as_now)
+
+
+def an_owner_that_cannot_ask_is_sure(patch: pytest.MonkeyPatch) -> None:
+    """Cut off from the database, an owner goes on as if it were one still."""
+    assert_ours = Journal.assert_ours
+
+    async def sure(self: Journal) -> None:
+        with contextlib.suppress(StorageLost):
+            await assert_ours(self)
+
+    patch.setattr(Journal, "assert_ours", sure)
+
+
+def a_lost_connection_ends_the_work(patch: pytest.MonkeyPatch) -> None:
+    """A server that cannot reach the database for a moment never looks at its queues again."""
+    look = Worker._look
+
+    async def once(self: Worker) -> None:
+        try:
+            await look(self)
+        except StorageLost:
+            await asyncio.Event().wait()
+
+    patch.setattr(Worker, "_look", once)
+
+
+def neighbours_are_recorded_as_stopped(patch: pytest.MonkeyPatch) -> None:
+    """What is recorded for one service stops the others of its environment."""
+    put = applied.put
+
+    async def careless(tx: Transaction, it: applied.Applied) -> None:
+        await put(tx, it)
+        for other in (await applied.of_environment(tx, it.environment_id)).values():
+            if other.service_id != it.service_id:
+                await put(tx, other.stopped())
+
+    patch.setattr(applied, "put", careless)
+
+
+def leftovers_of_one_environment_are_those_of_all(patch: pytest.MonkeyPatch) -> None:
+    """What one environment does not know is ended, though it is another's."""
+
+    async def hasty(database: Any, clock: Any, platform: Any, serving: frozenset[str]) -> None:
+        known = await applied.everywhere(database.read)
+        first = {m.revision_key for members in list(known.values())[:1] for m in members}
+        for instance in await platform.engine.observe():
+            if known and instance.revision_key not in first:
+                await platform.engine.stop(instance.revision_key, 60)
+
+    patch.setattr(reconciler, "end_leftovers", hasty)
+
+
 DEFECTS: dict[Defect, int] = {
     no_fence_in_the_database: 0,
     no_journal_before_a_step: 0,
@@ -184,6 +311,18 @@ DEFECTS: dict[Defect, int] = {
     one_wake_up_or_never: 0,
     no_order_after_a_clock_jump: 14,
     storage_errors_fail_a_deployment: 8,
+    no_caps_at_the_claim: 0,
+    builds_beside_each_other: 0,
+    an_instant_that_runs_twice: 0,
+    missed_runs_are_made_up_for: 0,
+    a_rollback_launched_twice: 0,
+    a_rollback_in_a_commit_of_its_own: 0,
+    a_rollback_to_the_first: 0,
+    a_rollback_to_what_is_configured: 0,
+    an_owner_that_cannot_ask_is_sure: 0,
+    a_lost_connection_ends_the_work: 0,
+    neighbours_are_recorded_as_stopped: 0,
+    leftovers_of_one_environment_are_those_of_all: 0,
 }
 """With the first seed that found each; others are tried when that one does not any more."""
 

@@ -108,7 +108,9 @@ class SimulatedEngine:
         command = self._world.commands.get(key)
         if command is None:
             log(Level.INFO, f"running {' '.join(argv)}")
-            command = self._world.commands[key] = asyncio.create_task(self._carry_out(revision, key))
+            command = self._world.commands[key] = asyncio.create_task(
+                self._carry_out(revision, key), name=revision.key
+            )
         try:
             return Ran(exit_code=await asyncio.shield(command))
         except asyncio.CancelledError:
@@ -130,7 +132,7 @@ class SimulatedEngine:
             self._world.commands.pop(key, None)
 
     async def _end_commands(self, revision_key: str) -> None:
-        commands = [c for key, c in self._world.commands.items() if key.startswith(f"{revision_key}.")]
+        commands = [c for c in self._world.commands.values() if c.get_name() == revision_key]
         for command in commands:
             command.cancel()
         await asyncio.gather(*commands, return_exceptions=True)

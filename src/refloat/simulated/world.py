@@ -68,6 +68,7 @@ class World:
     inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
     commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
+    """By key; the name of each is that of its revision."""
 
     def rewrite(self, service_id: str, text: str) -> None:
         """From now on the service behaves like this, whatever its configuration says; "" undoes it.

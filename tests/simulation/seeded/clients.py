@@ -15,6 +15,8 @@ _ONLY_OF_SERVICES = {State.EXECUTING, State.RECAP} | {s for s in State if s.star
 OF_SERVICES = frozenset(str(s) for s in State) - {"RECAP"}
 OF_ENVIRONMENTS = frozenset(str(s) for s in State) - {str(s) for s in _ONLY_OF_SERVICES}
 _ENDED = frozenset({"DEPLOYED", "RESTARTED", "STOPPED", "CANCELED", "DELETED"})
+_ACTIONS = ("redeploy", "deploy", "rollback", "stop", "uninstall")
+_BAD = ("boot=exit", "boot=exit", "answer=error", "build=fail")
 _REFUSALS = (400, 404, 409, 503, 507)
 _LISTS = {"application": "applications", "container": "containers", "job": "jobs", "database": "databases"}
 
@@ -112,6 +114,8 @@ class Caller:
             (2, self._variable),
             (2, self._edit),
             (2, self._on_some),
+            (2, self._roll_back),
+            (0 if self._calm else 2, self._bad_version),
             (1, self._stop),
             (1, self._script),
             (1, self._plan),
@@ -131,8 +135,9 @@ class Caller:
         """An action of the environment; its 202 tells of a request that had not begun: a new one, or one
         at the end of the queue that it joined."""
         begun = self._monitor.begun(environment.id)
-        answer = await self._ask("POST", f"/environment/{environment.id}/{path}", body)
-        if answer.status == 202 and path in ("redeploy", "deploy", "stop", "uninstall"):
+        ours = "/refloat" if path.startswith("rollback") else ""
+        answer = await self._ask("POST", f"{ours}/environment/{environment.id}/{path}", body)
+        if answer.status == 202 and path.partition("?")[0] in _ACTIONS:
             request = answer.body["deployment_request_id"]
             self._trace.require(
                 request not in begun, "a 202 is a request that had not begun", f"{path}: {request}"
@@ -140,6 +145,15 @@ class Caller:
 
     async def _redeploy(self, environment: Environment) -> None:
         await self._accepted(environment, self._draw.choice(("redeploy", "redeploy", "deploy")))
+
+    async def _roll_back(self, environment: Environment) -> None:
+        """To one that can be gone back to, now and then to none."""
+        good = self._monitor.returns.good(environment.id)
+        if good or self._draw.random() < 0.1:
+            to = self._draw.choice(good or [9])
+            await self._accepted(environment, f"rollback?to={environment.id}-{to}")
+        else:
+            await self._redeploy(environment)
 
     async def _stop(self, environment: Environment) -> None:
         await self._accepted(environment, "stop")
@@ -160,9 +174,18 @@ class Caller:
     def _some(self, environment: Environment) -> Service:
         return self._draw.choice(environment.services)
 
+    async def _bad_version(self, environment: Environment) -> None:
+        """New versions of all, one of which does not work."""
+        path = f"/refloat/service/{self._some(environment).id}/simulation"
+        await self._ask("PUT", path, {"script": self._draw.choice(_BAD)})
+        await self._deploy(environment, environment.services)
+
     async def _deploy_some(self, environment: Environment) -> None:
+        number = self._draw.randint(1, len(environment.services))
+        await self._deploy(environment, self._draw.sample(environment.services, number))
+
+    async def _deploy(self, environment: Environment, chosen: list[Service]) -> None:
         body: dict[str, Any] = {"applications": [], "containers": [], "databases": [], "jobs": []}
-        chosen = self._draw.sample(environment.services, self._draw.randint(1, len(environment.services)))
         commit = f"{self._draw.randrange(16**8):08x}" * 5
         for service in chosen:
             if service.kind == "application":

@@ -31,7 +31,8 @@ class Faults:
         self.effect_rate = self._draw.choice((0.01, 0.05)) if some() < 0.3 else 0.0
         self.wake_loss = 0.4 if some() < 0.3 else 0.0
         self.crashes = self._draw.randint(1, 4) if some() < 0.5 else 0
-        self.freezes = 1 if some() < 0.3 else 0
+        self.freezes = 1 if some() < 0.4 else 0
+        self.partitions = self._draw.randint(1, 2) if some() < 0.25 else 0
         self.power_cuts = 1 if some() < 0.15 else 0
         self.deaths = self._draw.randint(1, 3) if some() < 0.2 else 0
         self.jumps = self._draw.randint(1, 3) if some() < 0.3 else 0

@@ -9,12 +9,17 @@ from datetime import datetime
 from typing import Any
 
 from refloat.clock import Clock
+from refloat.domain.errors import StorageLost
 from refloat.execution.crash import Moment
+from refloat.execution.cron import CronRuns
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
 from refloat.store import statements
 from refloat.store.database import Database, Query, Reader, Row, Transaction
 from tests.simulation.seeded.trace import Trace
+
+_NO_ANSWER_SECONDS = 0.2
+"""After which a database that cannot be reached is taken for lost."""
 
 
 class Death(BaseException):
@@ -35,13 +40,15 @@ def _just_asked() -> bool:
 class Host:
     """Whether this server lives, and whether it moves.
 
-    `stale`: it was taken for dead once. Such a server finishes what it was doing and no more.
+    `stale`: it was taken for dead once. Such a server finishes what it was doing and no more. One that is
+    cut off goes on and cannot reach the database.
     """
 
     def __init__(self, name: str, trace: Trace) -> None:
         self.name = name
         self.dead = False
         self.stale = False
+        self._cut = False
         self.died = asyncio.Event()
         self._moves = asyncio.Event()
         self._moves.set()
@@ -50,6 +57,10 @@ class Host:
     @property
     def frozen(self) -> bool:
         return not self._moves.is_set()
+
+    @property
+    def is_cut_off(self) -> bool:
+        return self._cut
 
     def die(self) -> None:
         if not self.dead:
@@ -78,6 +89,22 @@ class Host:
             await self._moves.wait()
         self.check()
 
+    def cut_off(self) -> None:
+        self._trace.note(self.name, "cannot reach the database")
+        self._cut = True
+
+    def reconnect(self) -> None:
+        self._trace.note(self.name, "reaches the database again")
+        self._cut = False
+
+    async def store(self) -> None:
+        """Every touch of the database passes here, too."""
+        await self.gate()
+        if self._cut:
+            await asyncio.sleep(_NO_ANSWER_SECONDS)
+            self.check()
+            raise StorageLost("the database cannot be reached")
+
 
 class HostClock:
     """The clock as a server that may freeze sees it."""
@@ -103,11 +130,11 @@ class _HostReader:
         self._host = host
 
     async def all(self, query: Query, **values: object) -> list[Row]:
-        await self._host.gate()
+        await self._host.store()
         return await self._reader.all(query, **values)
 
     async def one(self, query: Query, **values: object) -> Row | None:
-        await self._host.gate()
+        await self._host.store()
         found = await self._reader.one(query, **values)
         if query is statements.OWNED and found:
             _asked.set([True])
@@ -124,15 +151,17 @@ class HostDatabase:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        await self._host.gate()
+        await self._host.store()
         async with self._database.transaction() as tx:
             yield tx
             self._host.check()
-        await self._host.gate()
+            if self._host.is_cut_off:
+                raise StorageLost("the connection to the database broke")
+        await self._host.store()
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
-        await self._host.gate()
+        await self._host.store()
         yield self.read
 
     async def close(self) -> None: ...
@@ -199,6 +228,16 @@ class HostCrash:
     def arm(self, step: str) -> None:
         if self._draw(step, Moment.DURING):
             asyncio.get_running_loop().call_later(self._into_the_effect, self._host.die)
+
+
+class Clockwork(CronRuns):
+    """Jobs by the clock, looked at while nobody took the server for dead."""
+
+    host: Host
+
+    async def look(self) -> None:
+        if not self.host.stale:
+            await super().look()
 
 
 class Server(Worker):

@@ -4,11 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from refloat.domain.progress import ARROWS, TERMINAL, Phase
+from refloat.execution.capacity import Capacity
 from refloat.simulated.world import World
 from tests.simulation.seeded import records
+from tests.simulation.seeded.caps import Caps
+from tests.simulation.seeded.instants import Instants
 from tests.simulation.seeded.limits import longest
+from tests.simulation.seeded.loop import VirtualClock
+from tests.simulation.seeded.neighbours import REACHES, Neighbours
+from tests.simulation.seeded.recorded import Recorded
 from tests.simulation.seeded.records import DeploymentRow, Records
 from tests.simulation.seeded.remembered import Tables
+from tests.simulation.seeded.returns import Returns
 from tests.simulation.seeded.store import RunStore
 from tests.simulation.seeded.trace import Trace
 from tests.simulation.seeded.world import answers, left_of, names_service, serves
@@ -27,6 +34,8 @@ _EFFECTS = {
 """Operations that change the world, and the steps in which a worker may begin them."""
 _NOTHING_SEEN = "nothing seen"
 """A drain of nothing: the engine lied, or nothing ran; which revision it was for is not known."""
+KEEPER, CLOCK = " keeper", " clock"
+"""What stands behind the name of a server for its reconciler, and for its jobs by the clock."""
 _CLAIM_SECONDS = 20.0
 _SLACK_SECONDS = 30.0
 
@@ -50,13 +59,20 @@ _RANK = {"accepted": 0, "queued": 1, "running": 2, "canceling": 3}
 class Monitor:
     """Watches one run."""
 
-    def __init__(self, store: RunStore, world: World, trace: Trace, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: RunStore, world: World, trace: Trace, clock: VirtualClock, capacity: Capacity
+    ) -> None:
+        now = clock.monotonic
         self._store = store
         self._world = world
         self._trace = trace
         self._now = now
         self._known = Records()
-        self._applied: dict[str, dict[str, Any]] = {}
+        self.recorded = Recorded(store.look, world, trace)
+        self.neighbours = Neighbours(world, trace)
+        self.caps = Caps(capacity, world, trace, now)
+        self.returns = Returns(store.look, world, trace)
+        self.instants = Instants(store.look, world, trace, clock.now)
         self._newest = 0
         self._order: dict[str, list[str]] = {}
         self._serving: dict[str, bool] = {}
@@ -94,8 +110,6 @@ class Monitor:
         self._trace.require(
             not self._store.database.snapshots, "whoever looks at one instant waits for nothing", ""
         )
-        if "applied" in written:
-            self._applied = records.applied(self._store.look)
         before = self._known
         now = self._known = records.read(self._store.look, before, self._newest, written)
         if now.deployments is not before.deployments:
@@ -112,6 +126,14 @@ class Monitor:
                     self._step(place, before.steps.get(place), step, now.deployments[place[0]].fence)
         if now.deployments is not before.deployments:
             self._queues(now)
+            self.caps.committed(now)
+            self.returns.committed(before, now)
+        if "applied" in written:
+            self.recorded.read()
+            self.neighbours.committed(before, now, self.recorded.applied)
+        self.neighbours.look()
+        if "resource" in written:
+            self.instants.committed()
 
     def _deployment(self, before: DeploymentRow | None, it: DeploymentRow, now: Records) -> None:
         require, name = self._trace.require, f"deployment {it.place}"
@@ -127,7 +149,7 @@ class Monitor:
         if it.owner and it.id not in self.claimed_at:
             self.claimed_at[it.id] = self._now()
             self._outage_at[it.id] = self.outage
-            if self.world_fault >= 0 and not self._repaired:
+            if self.world_fault >= 0 and not self.recorded.repaired:
                 self._unrepaired.add(it.id)
             earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
             waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
@@ -262,7 +284,9 @@ class Monitor:
             self._trace.require(
                 truth, "the error names what serves", f"{name} says {serving}, it is {routed}"
             )
-        if planned["change"] in _SWAPS:
+        before = self._world.running.get(planned["replaces"])
+        told_to_end = before and before.endings  # by an earlier deployment, and it has not
+        if planned["change"] in _SWAPS and not told_to_end:
             held = routed == planned["replaces"] and serves(self._world, service)
             details = (
                 f"{name} {target['phase']}: {planned['replaces']} does not serve, the route says {routed}"
@@ -278,6 +302,8 @@ class Monitor:
         owner, and froze before it did that one thing, which nothing can forbid it."""
         if name == "drain" and done:
             self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or {_NOTHING_SEEN}
+        if name in REACHES:
+            self.neighbours.reached(_service_of(name, arguments), done=done)
         steps = _EFFECTS.get(name)
         if steps is None:
             return
@@ -285,7 +311,11 @@ class Monitor:
         shown = names_service(self._world, service)
         if not done:
             self._trace.note(who, f"{name} {shown}")
-            if not who.endswith("keeper"):
+            if who.endswith(CLOCK):
+                self.instants.begins(str(arguments[2]), late=late)
+            elif not who.endswith(KEEPER):
+                if name == "build" and not self.stale(who):
+                    self.caps.builds(service)
                 written = records.open_step(self._known, service, steps, self.owners.get(who, ""))
                 guarantee = (
                     "an old fence never changes the world" if self.stale(who) else "G14 written down first"
@@ -303,9 +333,8 @@ class Monitor:
     def _detached(self, key: str, service: str, shown: str) -> None:
         """What is stopped gets no requests any more, and those in flight were waited for."""
         routed, endpoints = self._world.routes.get(service, ("", ()))
-        self._trace.require(
-            routed != key or not endpoints, "G8 detach, drain, stop", f"{shown} is still routed"
-        )
+        detached = routed != key or not endpoints or service in self.late
+        self._trace.require(detached, "G8 detach, drain, stop", f"{shown} is still routed")
         for it in self._known.deployments.values():
             planned = it.planned.get(service)
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
@@ -332,6 +361,7 @@ class Monitor:
         """Something happens to what runs; it may stop serving."""
         self.world_fault = self._now()
         self._serving.clear()
+        self.neighbours.excuse()
 
     # -- as time passes
 
@@ -340,8 +370,9 @@ class Monitor:
         for it in self._known.deployments.values():
             if not it.ended:
                 self._bounded(it)
+        room = self.caps.waited_for(self._known)
         for head, since in self._head_since.values():
-            waited = self._now() - max(since, self.disturbed)
+            waited = self._now() - max(since, self.disturbed, room)
             it = self._known.deployments[head]
             self._trace.require(
                 it.owner or waited < _CLAIM_SECONDS,
@@ -352,48 +383,6 @@ class Monitor:
     @property
     def open(self) -> list[DeploymentRow]:
         return [it for it in self._known.deployments.values() if not it.ended]
-
-    def _runs_and_should(self) -> tuple[set[str], set[str]]:
-        should = {a["revision_key"] for a in self._applied.values() if a.get("should_run", True)}
-        return {key for key, r in self._world.running.items() if not r.stopped}, should
-
-    @property
-    def _repaired(self) -> bool:
-        """All that should run does, and routes lead there."""
-        runs, should = self._runs_and_should()
-        return should <= runs and not self.misled()
-
-    @property
-    def tidy(self) -> bool:
-        """Nothing is left to be ended or started."""
-        runs, should = self._runs_and_should()
-        return runs == should
-
-    def at_rest(self) -> None:
-        """Nothing is under way: what runs is exactly what is recorded, and routes lead there."""
-        runs, should = self._runs_and_should()
-        self._trace.require(
-            runs == should, "what runs is what is recorded", f"{_short(runs)} {_short(should)}"
-        )
-        for service in self.misled():
-            self._trace.require(False, "G17 routes are what is recorded", names_service(self._world, service))
-
-    def misled(self) -> list[str]:
-        """Services whose route does not lead to what is recorded, or to what does not answer."""
-        return [
-            service
-            for service, it in self._applied.items()
-            if it["routed"]
-            and it.get("should_run", True)
-            and not (
-                self._world.routes.get(service, ("", ()))[0] == it["revision_key"]
-                and answers(self._world, service)
-            )
-        ]
-
-
-def _short(keys: set[str]) -> list[str]:
-    return sorted(key[-8:] for key in keys)
 
 
 def _service_of(name: str, arguments: tuple[Any, ...]) -> str:

@@ -25,6 +25,10 @@ class DeploymentRow:
     planned: dict[str, dict[str, Any]]
     """The planned services by id; none before it is claimed."""
     verb: str
+    builds: int
+    """How many are reserved for it."""
+    cancel_requested: bool
+    request: dict[str, Any]
 
 
 class StepRow(NamedTuple):
@@ -49,7 +53,8 @@ class Records:
 
 
 _DEPLOYMENTS = (
-    "SELECT rowid, id, environment_id, number, phase, ended, owner, fence, request FROM deployment"
+    "SELECT rowid, id, environment_id, number, phase, ended, owner, fence, builds, cancel_requested, request"
+    " FROM deployment"
     " WHERE ended = 0 OR rowid > ? OR id IN ({}) ORDER BY rowid"
 )
 _REASON = "SELECT reason FROM deployment WHERE id = ?"  # behind large columns: read when it is there
@@ -114,6 +119,7 @@ def _deployment(look: sqlite3.Connection, row: sqlite3.Row, before: DeploymentRo
         planned = before.planned
     else:
         planned = _planned(look.execute(_PLAN, (row["id"],)).fetchone()["plan"])
+    request = before.request if before else msgspec.json.decode(row["request"])  # who asked stays the same
     return DeploymentRow(
         id=row["id"],
         place=row["rowid"],
@@ -125,7 +131,10 @@ def _deployment(look: sqlite3.Connection, row: sqlite3.Row, before: DeploymentRo
         fence=row["fence"],
         reason=look.execute(_REASON, (row["id"],)).fetchone()["reason"] if row["ended"] else "",
         planned=planned,
-        verb=before.verb if before else msgspec.json.decode(row["request"])["verb"],
+        verb=request["verb"],
+        builds=row["builds"],
+        cancel_requested=bool(row["cancel_requested"]),
+        request=request,
     )
 
 

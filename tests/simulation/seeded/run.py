@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,23 @@ from refloat.simulated.world import World
 from refloat.store.sealing import Sealer
 from tests.simulation.seeded import store as stores
 from tests.simulation.seeded.api import Client
+from tests.simulation.seeded.caps import drawn_capacity
 from tests.simulation.seeded.clients import Caller, Reader
 from tests.simulation.seeded.doors import doors
 from tests.simulation.seeded.faults import Faults
-from tests.simulation.seeded.host import Host, HostClock, HostCrash, HostDatabase, Server, reached_by
+from tests.simulation.seeded.healing import Healing
+from tests.simulation.seeded.host import (
+    Clockwork,
+    Host,
+    HostClock,
+    HostCrash,
+    HostDatabase,
+    Server,
+    reached_by,
+)
 from tests.simulation.seeded.loop import Stuck, VirtualClock, VirtualLoop
-from tests.simulation.seeded.monitor import Monitor
-from tests.simulation.seeded.scenario import BENIGN, Environment, Scenario
+from tests.simulation.seeded.monitor import CLOCK, KEEPER, Monitor
+from tests.simulation.seeded.scenario import Scenario
 from tests.simulation.seeded.trace import Broken, Trace, stream
 
 _LEASE_SECONDS = 10.0
@@ -103,7 +113,8 @@ class _Run:
         self._commits = stores.Faults(stream(seed, "store"), 0.0, trace)
         self._store = stores.RunStore(self._commits)
         self._world = World()
-        self._monitor = Monitor(self._store, self._world, trace, loop.time)
+        self._capacity = drawn_capacity(stream(seed, "capacity"))
+        self._monitor = Monitor(self._store, self._world, trace, self._clock, self._capacity)
         self._sealer = Sealer(b"k" * 32, stream(seed, "nonces").randbytes)
         self._server: Server | None = None
         self._hosts: dict[str, Host] = {}
@@ -126,6 +137,7 @@ class _Run:
         self._doors = doors(stream(seed, "doors"), self._context)
         self._scenario = Scenario(seed, self._doors[0], trace)
         self._reader = Reader(self._monitor, trace, lambda: self._faults.over)
+        self._healing = Healing(self._scenario, self._reader, self._monitor, trace, self._clock)
         self._monitor.stale = lambda who: self._hosts[who].stale
 
     def _wake(self) -> None:
@@ -155,25 +167,40 @@ class _Run:
     async def _story(self) -> None:
         await bootstrap(self._context)
         await self._scenario.make()
-        self._commits.rate = self._faults.store_rate
-        others = [
-            asyncio.ensure_future(work) for work in (self._serve(), self._watch(), *self._disturbances())
-        ]
+        self._monitor.returns.asking = {it.id for it in self._scenario.environments if it.goes_back}
+        if self._scenario.timed:
+            self._clock.jump(self._faults.pick(0.0, 40.0, 50.0, 57.0))  # nearer to the next minute
+        others = [asyncio.ensure_future(work) for work in (self._serve(), self._watch())]
         try:
+            if self._scenario.warm:
+                await self._warm()
+            self._commits.rate = self._faults.store_rate
+            others += [asyncio.ensure_future(work) for work in self._disturbances()]
             await asyncio.gather(*self._callers())
             await self._clock.sleep(self._faults.sometime())
             await self._calm_down()
-            await self._all_ended()
+            await self._healing.all_ended()
             for environment in self._scenario.environments:
-                await self._heal(environment)
+                await self._healing.heal(environment)
             deadline = self._clock.monotonic() + _REST_SECONDS
-            while not self._monitor.tidy and self._clock.monotonic() < deadline:
+            while not self._monitor.recorded.tidy and self._clock.monotonic() < deadline:
                 await self._clock.sleep(1)
-            self._monitor.at_rest()
+            self._monitor.recorded.at_rest()
+            if self._scenario.timed:
+                await self._healing.the_clock_strikes()
         finally:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+
+    async def _warm(self) -> None:
+        """All is deployed already; what goes wrong does so from now on."""
+        faults, self._faults.over = self._faults.over, True
+        await self._healing.warm()
+        self._faults.over = faults
+        self._trace.note("story", "everything runs, and things go wrong from now on")
+        if self._faults.crashes or self._faults.freezes:
+            self._die()  # the next server meets what was drawn
 
     # -- servers
 
@@ -199,17 +226,29 @@ class _Run:
         database, clock = HostDatabase(self._store.database, host), HostClock(self._clock, host)
         platforms = dict.fromkeys(ClusterKind, self._seen_by(host, ""))
         worker = Server(
-            database, self._sealer, clock, platforms, domain="localhost", crash=crash, owner=host.name
+            database,
+            self._sealer,
+            clock,
+            platforms,
+            domain="localhost",
+            capacity=self._capacity,
+            crash=crash,
+            owner=host.name,
         )
         worker.host = host
         self._server = worker
         self._doors[0].restart()
         self._monitor.owners[host.name] = host.name
         keeper = Reconciler(
-            database, self._sealer, clock, dict.fromkeys(ClusterKind, self._seen_by(host, " keeper"))
+            database, self._sealer, clock, dict.fromkeys(ClusterKind, self._seen_by(host, KEEPER))
         )
+        clockwork = Clockwork(
+            database, self._sealer, clock, dict.fromkeys(ClusterKind, self._seen_by(host, CLOCK))
+        )
+        clockwork.host = host
         self._world.building.clear()  # a server ends every build of its forerunners before it works
-        tasks = [asyncio.ensure_future(worker.run()), asyncio.ensure_future(keeper.run())]
+        works = (worker.run(), keeper.run(), *((clockwork.run(),) if self._scenario.timed else ()))
+        tasks = [asyncio.ensure_future(work) for work in works]
         died = asyncio.ensure_future(host.died.wait())
         await asyncio.wait((*tasks, died), return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -236,14 +275,16 @@ class _Run:
             await host.died.wait()
             return
         self._faults.freezes = 0
-        host.freeze()
+        freezes = self._faults.pick(0, 1, 1) or host.is_cut_off
+        host.stale = True
+        (host.freeze if freezes else host.cut_off)()
         await self._down(_LEASE_SECONDS)
-        self._later = asyncio.ensure_future(self._thaw(host))
+        self._later = asyncio.ensure_future(self._return(host, host.thaw if freezes else host.reconnect))
 
-    async def _thaw(self, host: Host) -> None:
+    async def _return(self, host: Host, back: Callable[[], None]) -> None:
         """It goes on where it was, until it notices that its time is over."""
         await self._clock.sleep(self._faults.sometime())
-        host.thaw()
+        back()
         await self._clock.sleep(self._faults.pick(0.01, 0.9))
         host.die()
 
@@ -252,12 +293,14 @@ class _Run:
     def _disturbances(self) -> Iterator[Any]:
         for _ in range(self._faults.crashes):
             yield self._at(self._faults.sometime(), self._die)
+        for _ in range(self._faults.partitions):
+            yield self._at(self._faults.sometime(), self._cut_off)
         for _ in range(self._faults.power_cuts):
             yield self._at(self._faults.sometime(), self._power_cut)
         for _ in range(self._faults.deaths):
             yield self._at(self._faults.sometime(), self._instance_ends)
         for _ in range(self._faults.jumps):
-            seconds = self._faults.pick(-3600.0, -5.0, 5.0, 3600.0)
+            seconds = self._faults.pick(-3600.0, -5.0, 5.0, 3600.0, 3600.0)
             yield self._at(self._faults.sometime(), partial(self._jump, seconds))
 
     async def _at(self, when: float, what: Any) -> None:
@@ -269,6 +312,15 @@ class _Run:
         alive = [h for h in self._hosts.values() if not h.dead]
         if alive and not alive[-1].frozen:
             alive[-1].die()
+
+    def _cut_off(self) -> None:
+        """For so short a time that nobody takes it for dead."""
+        alive = [h for h in self._hosts.values() if not (h.dead or h.stale or h.is_cut_off)]
+        if alive:
+            seconds = self._faults.pick(0.1, 1.0, 8.0)
+            self._monitor.outage += 2 * seconds + 1
+            alive[-1].cut_off()
+            asyncio.get_running_loop().call_later(seconds, alive[-1].reconnect)
 
     def _power_cut(self) -> None:
         self._trace.note("fault", "the power is cut")
@@ -292,7 +344,7 @@ class _Run:
             if self._commits.last > self._monitor.disturbed:
                 self._monitor.outage += self._commits.last - self._monitor.disturbed
                 self._monitor.disturbed = self._commits.last
-            if not any(not (host.dead or host.stale) for host in self._hosts.values()):
+            if not any(not (host.dead or host.stale or host.is_cut_off) for host in self._hosts.values()):
                 self._monitor.disturbed = self._clock.monotonic()
             self._monitor.tick()
 
@@ -322,41 +374,3 @@ class _Run:
         self._faults.end()
         self._commits.rate = 0.0
         self._trace.note("story", "everything goes well from now on")
-
-    async def _all_ended(self) -> None:
-        """The watch breaks the run when something takes longer than its deadlines."""
-        pause = 0.2
-        while self._monitor.open:
-            for environment in self._scenario.environments:
-                await self._reader.statuses(self._scenario.admin, environment)
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, 60)
-
-    async def _heal(self, environment: Environment) -> None:
-        """A redeploy of well-behaved services succeeds, and then there is nothing left to do."""
-        if await self._reader.statuses(self._scenario.admin, environment) is None:
-            return
-        ask = self._scenario.ask
-        services = (await ask("GET", f"/environment/{environment.id}/services"))["results"]
-        for service in services:
-            await ask("PUT", f"/refloat/service/{service['id']}/simulation", {"script": BENIGN})
-        if not services:
-            return
-        await self._lead_back(environment, services)
-        await ask("POST", f"/environment/{environment.id}/redeploy")
-        await self._all_ended()
-        found = await self._reader.statuses(self._scenario.admin, environment)
-        state = found["environment"]["state"]
-        self._trace.require(state == "DEPLOYED", "a healthy environment deploys", state)
-        plan = await ask("GET", f"/refloat/environment/{environment.id}/plan")
-        changes = {s["name"]: s["change"] for stage in plan["stages"] for s in stage["services"]}
-        left = {name: change for name, change in changes.items() if change not in ("skip", "run")}
-        self._trace.require(not left, "an untouched environment has nothing to do", str(left))
-
-    async def _lead_back(self, environment: Environment, services: list[Any]) -> None:
-        """A route that a replaced owner switched last is led back by a new revision, as by a restart."""
-        misled = self._monitor.late.intersection(self._monitor.misled())
-        for service in (s for s in environment.services if s.id in misled & {s["id"] for s in services}):
-            path = f"/environment/{environment.id}/service/restart-service"
-            await self._scenario.ask("POST", path, {f"{service.kind}_ids": [service.id]})
-            await self._all_ended()

@@ -11,6 +11,7 @@ from tests.simulation.seeded.limits import JOB_REPEATS, JOB_SECONDS
 from tests.simulation.seeded.trace import Trace, stream
 
 KINDS = ("application", "application", "application", "container", "job", "database")
+_SCHEDULES = ("* * * * *", "* * * * *", "*/2 * * * *", "45 * * * *")
 _PORTS = [{"internal_port": 8000, "publicly_accessible": True}]
 BENIGN = "build=ok"
 """A script that wins over the configured one, for when everything shall go well."""
@@ -28,6 +29,8 @@ class Environment:
     id: str
     services: list[Service]
     gone: bool = False
+    goes_back: bool = False
+    """Whether it asks for a rollback when a deployment fails."""
 
 
 def script(draw: random.Random, calm: bool) -> str:
@@ -56,12 +59,16 @@ class Scenario:
     """Makes the environments of a seed through the API."""
 
     def __init__(self, seed: int, door: Door, trace: Trace) -> None:
-        self._draw = stream(seed, "scenario")
+        self.draw = stream(seed, "scenario")
         self._trace = trace
         self.admin = Client(door, "rf_admin")
-        self.calm = self._draw.random() < 0.3
+        self.calm = self.draw.random() < 0.3
+        self.warm = self.draw.random() < 0.4
+        """Whether everything was deployed before anything goes wrong."""
         self.environments: list[Environment] = []
         self.tokens: list[str] = ["rf_admin"]
+        self.timed: list[str] = []
+        """Names of the jobs by the clock."""
         self._registry = ""
         self._count = 0
 
@@ -80,29 +87,32 @@ class Scenario:
         config = {"name": "hub", "kind": "DOCKER_HUB", "config": {"username": "u", "password": "sesame"}}
         registry = await self.ask("POST", f"/organization/{organization}/containerRegistry", config)
         self._registry = registry["id"]
-        for number in range(self._draw.choice((1, 1, 2))):
+        for number in range(self.draw.choice((1, 1, 2, 3))):
             path = f"/project/{project}/environment"
             made = await self.ask("POST", path, {"name": f"environment-{number}"})
-            await self._fill(Environment(id=made["id"], services=[]))
+            environment = Environment(made["id"], [], goes_back=self.draw.random() < 0.4)
+            if environment.goes_back:
+                await self.ask("PUT", f"/refloat/environment/{environment.id}", {"rollback_on_failure": True})
+            await self._fill(environment)
 
     async def _fill(self, environment: Environment) -> None:
         found = await self.ask("GET", f"/environment/{environment.id}/deploymentStage")
-        stages = [s["id"] for s in found["results"]][: self._draw.randint(1, 4)]
-        for _ in range(self._draw.randint(1, 6)):
+        stages = [s["id"] for s in found["results"]][: self.draw.randint(1, 4)]
+        for _ in range(self.draw.randint(3 if environment.goes_back else 1, 6)):
             await self.add(environment, stages)
         self.environments.append(environment)
 
     async def add(self, environment: Environment, stages: Sequence[str]) -> None:
-        kind = self._draw.choice(KINDS)
+        kind = self.draw.choice(KINDS)
         self._count += 1
         name = f"{kind[:3]}{self._count}"
         path = f"/environment/{environment.id}/{kind}"
         made = str((await self.ask("POST", path, self._body(kind, name)))["id"])
-        if stages and self._draw.random() < 0.8:
-            await self.ask("PUT", f"/deploymentStage/{self._draw.choice(stages)}/service/{made}")
+        if stages and self.draw.random() < 0.8:
+            await self.ask("PUT", f"/deploymentStage/{self.draw.choice(stages)}/service/{made}")
         environment.services.append(Service(made, kind, name))
         if kind in ("container", "database"):
-            text = script(self._draw, self.calm)
+            text = script(self.draw, self.calm)
             await self.ask("PUT", f"/refloat/service/{made}/simulation", {"script": text})
 
     def _body(self, kind: str, name: str) -> dict[str, Any]:
@@ -111,16 +121,20 @@ class Scenario:
         if kind == "container":
             image = {"registry_id": self._registry, "image_name": "library/nginx", "tag": "1.0"}
             return {"name": name, "ports": _PORTS, "healthchecks": {}, **image}
-        text = script(self._draw, self.calm)
+        text = script(self.draw, self.calm)
         self._trace.note("scenario", f"{name}: {text}")
         source = {"url": f"https://example.org/{name}.git#{text}"}
         if kind == "application":
             return {"name": name, "ports": _PORTS, "healthchecks": {}, "git_repository": source}
+        schedule: dict[str, Any] = {event: {"entrypoint": "run"} for event in ("on_start", "on_stop")}
+        if self.draw.random() < 0.4:
+            self.timed.append(name)
+            schedule = {"cronjob": {"scheduled_at": self.draw.choice(_SCHEDULES), "entrypoint": "report"}}
         return {
             "name": name,
             "source": {"docker": {"git_repository": source}},
-            "schedule": {event: {"entrypoint": "run"} for event in ("on_start", "on_stop")},
+            "schedule": schedule,
             "healthchecks": {},
             "max_duration_seconds": JOB_SECONDS,
-            "max_nb_restart": self._draw.randint(0, JOB_REPEATS),
+            "max_nb_restart": self.draw.randint(0, JOB_REPEATS),
         }

@@ -2,6 +2,9 @@
 
 from refloat.simulated.world import World
 
+BY_THE_CLOCK = ".cron."
+"""In the keys of commands by the clock."""
+
 
 def serves(world: World, service: str) -> bool:
     """Whether the route leads to something that runs."""
@@ -17,14 +20,15 @@ def answers(world: World, service: str) -> bool:
 
 
 def left_of(world: World, key: str) -> list[str]:
-    """What runs of one revision, or of a whole service when the key ends with a dot."""
+    """What runs of one revision, or of a whole service when the key ends with a dot; runs by the clock end
+    by themselves soon after their job was stopped."""
 
     def meant(other: str) -> bool:
         return other.startswith(key) if key.endswith(".") else other == key or other.startswith(f"{key}.")
 
     running = [k for k, r in world.running.items() if meant(k) and not r.stopped]
     return [f"running {k[-6:]}" for k in running] + [
-        f"executing {k[-12:]}" for k in world.executing if meant(k)
+        f"executing {k[-12:]}" for k in world.executing if meant(k) and BY_THE_CLOCK not in k
     ]
 
 
