@@ -232,5 +232,5 @@ def test_variables_of_a_surrounding_git_do_not_lead_elsewhere(
 
 def test_a_folder_with_nothing_in_it_is_named(tmp_path: Path, data: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Problem, match=r"there is nothing in .*empty"):
+    with pytest.raises(Problem, match=r"empty is empty"):
         WorkingTree(tmp_path / "empty", data).files()
