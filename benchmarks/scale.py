@@ -33,7 +33,7 @@ IDLE_SECONDS = 10
 SETTLE_SECONDS = 2
 TOGETHER = 10
 """How many environments are made, and how many deployed, side by side; and how many make a project."""
-BOOT_SECONDS = 15
+BOOT_SECONDS = 30
 
 READS = {
     "status of an environment": "/environment/{1}/status",
@@ -63,7 +63,9 @@ class Installation:
     async def start_beside(self) -> None:
         plane = self.plane
         given = (plane.database, plane.sealer, plane.clock, plane.platforms)
-        self._beside = [asyncio.create_task(it(*given).run()) for it in (Reconciler, CronRuns)]
+        reconciler = Reconciler(*given)
+        reconciler._noted.update(environment for _, environment, _ in self.made)  # as after its first minutes
+        self._beside = [asyncio.create_task(it.run()) for it in (reconciler, CronRuns(*given))]
 
     async def stop_beside(self) -> None:
         for task in self._beside:
