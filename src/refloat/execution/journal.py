@@ -82,8 +82,10 @@ class Journal:
 
     def failure(self, service_id: str) -> str:
         """Why a service failed, if its undoing was begun already (by a former owner); else ""."""
-        if not self.begun(service_id, StepName.REVERT):
-            return ""
+        return self.complaint(service_id) if self.begun(service_id, StepName.REVERT) else ""
+
+    def complaint(self, service_id: str) -> str:
+        """What the first failed step of a service said; "" when none failed."""
         failed = [
             s for s in self._steps.values() if s.service_id == service_id and s.outcome is Outcome.FAILED
         ]

@@ -165,6 +165,10 @@ class Monitor:
             require(not unfinished, "no false terminal state", f"{name} ended before {unfinished}")
             self._bounded(it)
             if it.phase == "done":
+                undone = [
+                    t["name"] for t in targets if t["service_id"] in it.planned and t["phase"] != "done"
+                ]
+                require(not undone, "done means that all of it is", f"{name}: {undone}")
                 self._retired(it, now)
 
     def _retired(self, it: DeploymentRow, now: Records) -> None:
