@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from refloat.clock import SystemClock
 from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.cron import KEPT_RUNS, LATE_SECONDS, CronRuns
 from refloat.execution.node import NodeWork
+from refloat.store.database import Query
+from refloat.store.tables import resource
 from tests.simulation.control_plane import ControlPlane
 
+_VERSIONS = Query(select(resource.c.version).where(resource.c.kind == "cron_run"))
+_VERSION = 1
+"""Of what was written once."""
 _NOON = datetime(2030, 1, 1, 12, 0, 30, tzinfo=UTC)
 
 
@@ -135,6 +141,17 @@ async def test_two_servers_begin_one_run(cron: Cron) -> None:
     await asyncio.gather(cron.look(), other.look(), return_exceptions=True)
     await asyncio.gather(*other.going())
     assert cron.keys == ["20300101T1201Z.1"] and len(await cron.told(job)) == 1
+
+
+async def test_two_servers_that_waited_for_one_run_write_down_one_end(cron: Cron) -> None:
+    """One of them was taken for dead, and woke up."""
+    await cron.job(script="release_seconds=0.05")
+    cron.wall.at("12:01:00")
+    other = cron.another()
+    await cron.runs.look()
+    await other.look()
+    await asyncio.gather(*cron.runs.going(), *other.going())
+    assert [row["version"] for row in await cron.plane.database.read.all(_VERSIONS)] == [_VERSION + 1]
 
 
 async def test_a_server_that_dies_in_a_run_is_followed_by_one_that_goes_on_with_it(cron: Cron) -> None:

@@ -13,6 +13,8 @@ from sqlalchemy import select
 from refloat.domain.deployment import Deployment
 from refloat.domain.errors import StorageFull, StorageLost
 from refloat.domain.ids import after, uuid7
+from refloat.domain.progress import Phase
+from refloat.execution.journal import Journal
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.runner import Runner
 from refloat.execution.worker import Worker
@@ -284,3 +286,24 @@ async def test_a_canceled_stop_leads_the_route_to_nothing_that_is_about_to_end(
     assert shown_states(await plane.ended(environment)) == {"CANCELED"}
     serving = plane.world.running[plane.world.routes[service][0]]
     assert not serving.stopped and not serving.endings
+
+
+async def test_a_failure_that_could_not_be_written_down_at_once_is_no_success(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours were interrupted by it, and that was stored."""
+    environment = await plane.environment()
+    await plane.application(environment, "bad", "build=fail&build_seconds=0.05")
+    await plane.application(environment, "good", "build_seconds=30")
+    advance, refused = Journal._advance, []
+
+    async def once_refused(self: Journal, tx: Transaction, service_id: str, phase: Phase, *rest: Any) -> None:
+        await advance(self, tx, service_id, phase, *rest)
+        if phase is Phase.BUILD_FAILED and not refused:
+            refused.append(service_id)
+            raise StorageFull("no space")
+
+    monkeypatch.setattr(Journal, "_advance", once_refused)
+    assert shown_states(await plane.roll(environment)) == {"BUILD_ERROR", "CANCELED"}
+    assert refused
+    assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["build_failed"]

@@ -86,6 +86,10 @@ class StepFailed(RefloatError):
         self.log = log
 
 
+class CommandStopped(StepFailed):
+    """A command did not come to its end: it was stopped, as its revision was."""
+
+
 class BuildFailed(StepFailed):
     """The source could not be fetched or built: the state is BUILD_ERROR."""
 

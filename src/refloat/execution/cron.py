@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from refloat.clock import Clock
-from refloat.domain.errors import STORAGE, RefloatError
+from refloat.domain.errors import STORAGE, CommandStopped, RefloatError
 from refloat.domain.ids import built_in_id
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
@@ -38,6 +38,7 @@ LOOK_SECONDS = 5.0
 KEPT_RUNS = 20
 """Of each job; older ones are forgotten."""
 _KEPT_LINES = 50
+_STOPPED = "it was stopped"
 
 log = structlog.get_logger()
 
@@ -184,12 +185,13 @@ class CronRuns:
         async def end() -> None:
             await platform.engine.forget_run(_key(run, attempts))
 
-        reason = ""
+        outcome, reason = RunOutcome.DONE, ""
         try:
             await repeated(self._clock, once, end, timetable.seconds, timetable.repeats)
+        except CommandStopped:
+            outcome, reason = RunOutcome.CANCELED, _STOPPED
         except RefloatError as error:
-            reason = redact(str(error), secrets)
-        outcome = RunOutcome.FAILED if reason else RunOutcome.DONE
+            outcome, reason = RunOutcome.FAILED, redact(str(error), secrets)
         run = msgspec.structs.replace(run, attempts=attempts, log=tuple(lines))
         try:
             await self._end(run, outcome, reason)
@@ -200,15 +202,17 @@ class CronRuns:
         run = await resources.find(self._database.read, CronRun, going.run.id)
         if run is None or run.outcome is None:
             await going.forget()
-            await self._end(going.run, RunOutcome.CANCELED, "it was stopped")
+            await self._end(going.run, RunOutcome.CANCELED, _STOPPED)
 
     async def _end(self, run: CronRun, outcome: RunOutcome, reason: str) -> None:
-        """Write down how it ended; of a job that is gone nothing is kept."""
+        """Write down how it ended, once: another server may have been first. Of a job that is gone nothing
+        is kept."""
         now = self._clock.now()
         ended = msgspec.structs.replace(run, outcome=outcome, reason=reason, finished_at=now, updated_at=now)
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
-            if await resources.find(tx, CronRun, run.id):
+            current = await resources.find(tx, CronRun, run.id)
+            if current and current.outcome is None:
                 await resources.replace_resource(tx, ended)
 
     async def _assert_in_office(self, tx: Transaction) -> None:

@@ -298,6 +298,9 @@ class Runner:
         target = self._journal.target(steps.service_id)
         if target.phase in TERMINAL:
             return
+        if not self._canceled and (failure := self._journal.failure(steps.service_id)):
+            await self._fail(steps, StepFailed(failure))  # a former owner could not write that down any more
+            return
         reason = "canceled" if self._canceled else "another service of the deployment failed"
         serving = ""
         if target.phase not in (Phase.QUEUED, Phase.WAITING):

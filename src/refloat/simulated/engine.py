@@ -3,7 +3,7 @@
 import asyncio
 
 from refloat.clock import Clock
-from refloat.domain.errors import StepFailed
+from refloat.domain.errors import CommandStopped, StepFailed
 from refloat.domain.revision import (
     Capabilities,
     Instance,
@@ -116,7 +116,7 @@ class SimulatedEngine:
         except asyncio.CancelledError:
             if not command.cancelled():
                 raise
-            raise StepFailed("the command was stopped before it ended", hint="deploy again") from None
+            raise CommandStopped("the command was stopped before it ended", hint="deploy again") from None
 
     async def _carry_out(self, revision: Revision, key: str) -> int:
         """A command is the world's: it goes on whatever becomes of those who wait for it."""

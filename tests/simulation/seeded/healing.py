@@ -48,11 +48,14 @@ class Healing:
         await self._ask("PUT", f"/refloat/service/{service.id}/simulation", {"script": text})
 
     async def all_ended(self) -> None:
-        """The watch breaks the run when something takes longer than its deadlines."""
-        pause = 0.2
+        """The watch breaks the run when something takes longer than its deadlines. What is shown is what is
+        stored: it is read again when something was."""
+        pause, seen = 0.2, -1
         while self._monitor.open:
-            for environment in self._environments:
-                await self._reader.statuses(self._admin, environment)
+            if seen != self._monitor.commits:
+                seen = self._monitor.commits
+                for environment in self._environments:
+                    await self._reader.statuses(self._admin, environment)
             await self._clock.sleep(pause)
             pause = min(pause * 2, 60)
 

@@ -73,6 +73,7 @@ class Monitor:
         self.caps = Caps(capacity, world, trace, now)
         self.returns = Returns(store.look, world, trace)
         self.instants = Instants(store.look, world, trace, clock.now)
+        self.commits = 0
         self._newest = 0
         self._order: dict[str, list[str]] = {}
         self._serving: dict[str, bool] = {}
@@ -110,6 +111,7 @@ class Monitor:
         self._trace.require(
             not self._store.database.snapshots, "whoever looks at one instant waits for nothing", ""
         )
+        self.commits += 1
         before = self._known
         now = self._known = records.read(self._store.look, before, self._newest, written)
         if now.deployments is not before.deployments:
@@ -163,6 +165,10 @@ class Monitor:
             require(not unfinished, "no false terminal state", f"{name} ended before {unfinished}")
             self._bounded(it)
             if it.phase == "done":
+                undone = [
+                    t["name"] for t in targets if t["service_id"] in it.planned and t["phase"] != "done"
+                ]
+                require(not undone, "done means that all of it is", f"{name}: {undone}")
                 self._retired(it, now)
 
     def _retired(self, it: DeploymentRow, now: Records) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from refloat.domain.errors import StepFailed
+from refloat.domain.errors import CommandStopped, StepFailed
 from refloat.domain.revision import (
     Capabilities,
     Instance,
@@ -275,7 +275,7 @@ class LocalEngine:
             follower.close()
         state = waiting.result()
         if state.status is not Status.EXITED or state.exit_code is None:
-            raise StepFailed("the command was stopped before it ended", hint="deploy again")
+            raise CommandStopped("the command was stopped before it ended", hint="deploy again")
         return state.exit_code
 
     # -- looking
