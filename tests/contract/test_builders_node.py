@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 from builder_support import World
+from tests.programs import needs
 
 from refloat.builders.node_tools import find_node
 from refloat.domain.errors import BuildFailed
+
+pytestmark = needs("node", "npm")
 
 MS = {"dependencies": {"ms": "2.1.3"}}
 MS_LOCK = {

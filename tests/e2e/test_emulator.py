@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 from tests.e2e.installation import free_port
+from tests.programs import needs
 
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")
 
 
+@needs("curl")
 def test_the_example_of_a_ci_job_runs_as_it_stands_and_leaves_nothing() -> None:
     before = set(MEMORY.glob("refloat-emulator-*"))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

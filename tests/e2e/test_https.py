@@ -13,6 +13,7 @@ import pytest
 
 from tests.contract.routers_support import ROOTS, Load
 from tests.e2e.installation import APP, TOKEN, Installation, Repository, eventually, free_port
+from tests.programs import needs
 
 DOMAIN = "shop.localhost"
 POSTING = """    def do_POST(self):
@@ -59,6 +60,7 @@ async def secure(folder: Path) -> AsyncIterator[Secure]:
     await made.remove()
 
 
+@needs("curl")
 async def test_the_published_curl_redeploys_under_https_load_and_no_request_is_lost(
     secure: Secure, folder: Path
 ) -> None:
@@ -83,6 +85,7 @@ async def test_the_published_curl_redeploys_under_https_load_and_no_request_is_l
     assert swap["served"] > 0 and swap["failed"] == 0
 
 
+@needs("curl")
 def test_every_address_says_https_and_plain_http_leads_there(secure: Secure, folder: Path) -> None:
     repository = Repository(folder / "git")
     environment = secure.environment()

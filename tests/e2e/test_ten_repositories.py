@@ -10,6 +10,7 @@ import pytest
 from refloat.supervisor.processes import LocalSupervisor
 from tests.e2e.installation import Installation, Repository, eventually
 from tests.e2e.sample_repositories import SAMPLES, WORKER, Sample
+from tests.programs import needs
 
 
 @pytest.fixture
@@ -35,7 +36,12 @@ def made(folder: Path, sample: Sample) -> tuple[Repository, str]:
     return repository, repository.commit({".version": "1"})
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
+NODE = ("Express", "a site that a bundler builds")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(it, marks=needs("node", "npm")) if it in NODE else it for it in SAMPLES]
+)
 def test_a_repository_is_deployed_left_alone_changed_refused_and_taken_back(
     kind: str, installation: Installation, folder: Path
 ) -> None:
@@ -94,6 +100,7 @@ def test_a_worker_runs_as_a_second_application_with_its_own_entrypoint(
     assert "the worker works" not in logs_of(installation, web)
 
 
+@needs("node", "npm")
 def test_a_server_behind_npm_is_told_to_stop_and_nothing_of_it_is_left(
     installation: Installation, folder: Path
 ) -> None:

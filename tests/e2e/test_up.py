@@ -256,7 +256,9 @@ def test_a_failed_deployment_is_told_with_its_own_words_and_what_to_do(
 
 
 def test_an_application_that_listens_elsewhere_is_told_about_its_port(machine: Machine, app: Path) -> None:
-    (app / "app.py").write_text(APP.replace('int(os.environ["PORT"])', "0"))
+    talks = "threading.Thread(target=lambda: [print(time.sleep(1), flush=True) for _ in range(99)]).start()"
+    text = APP.replace('int(os.environ["PORT"])', "0")  # who talks is given time enough to be canceled
+    (app / "app.py").write_text(text.replace('print("app starts", flush=True)', talks))
     up = machine.start("up", cwd=app)
     assert up.stderr is not None
     assert "must listen on 127.0.0.1:$PORT" in up.stderr.readline()

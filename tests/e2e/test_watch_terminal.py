@@ -128,7 +128,7 @@ def test_control_c_leaves_the_tree_and_says_how_to_come_back(installation: Insta
     with terminal(installation, "redeploy", "shop", "--watch") as it:
         eventually(lambda: "build " in it.text)
         it.process.send_signal(signal.SIGINT)
-        assert it.code() == 0
+        assert it.code() == 130
         assert "Follow it again: refloat logs" in it.text
         assert it.screen.count("\x1b[?25l") == it.screen.count("\x1b[?25h") == 1, "the cursor is back"
 

@@ -41,8 +41,9 @@ mount --rbind /sys "$ROOT/sys"
 # Only how to reach the package index comes from outside, as on a newcomer's own network.
 cp /etc/resolv.conf "$ROOT/etc/resolv.conf"
 cp /etc/ssl/certs/ca-certificates.crt "$ROOT/etc/ssl/certs/ca-certificates.crt"
+echo "127.0.0.1 localhost" >"$ROOT/etc/hosts" # an installed Debian has one
 NETWORK=()
-for name in PIP_INDEX_URL PIP_CERT HTTPS_PROXY HTTP_PROXY NO_PROXY; do
+for name in PIP_INDEX_URL PIP_CERT SSL_CERT_FILE HTTPS_PROXY HTTP_PROXY NO_PROXY; do
   [ -z "${!name:-}" ] || NETWORK+=("$name=${!name}")
 done
 
