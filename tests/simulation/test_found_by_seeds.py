@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from refloat.domain.deployment import Deployment
+from refloat.domain.deployment import Deployment, Target
 from refloat.domain.errors import StorageFull, StorageLost
 from refloat.domain.ids import after, uuid7
 from refloat.domain.progress import Phase
@@ -234,13 +234,13 @@ async def test_a_cancel_just_after_the_claim_does_not_end_as_done(
     environment = await plane.environment()
     await plane.application(environment, "api")
     await plane.roll(environment)
-    start = Worker._start
+    run = Worker._run
 
-    async def canceled_first(self: Worker, deployment: Deployment) -> None:
+    async def canceled_first(self: Worker, deployment: Deployment, runner: Runner) -> None:
         await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
-        await start(self, deployment)
+        await run(self, deployment, runner)
 
-    monkeypatch.setattr(Worker, "_start", canceled_first)
+    monkeypatch.setattr(Worker, "_run", canceled_first)
     found = await plane.roll(environment)
     assert found["environment"]["last_deployment_state"] == "CANCELED"
     rows = await plane.database.read.all(_OUTCOMES)
@@ -295,15 +295,18 @@ async def test_a_failure_that_could_not_be_written_down_at_once_is_no_success(
     environment = await plane.environment()
     await plane.application(environment, "bad", "build=fail&build_seconds=0.05")
     await plane.application(environment, "good", "build_seconds=30")
-    advance, refused = Journal._advance, []
+    move, refused = Journal._move, []
 
-    async def once_refused(self: Journal, tx: Transaction, service_id: str, phase: Phase, *rest: Any) -> None:
-        await advance(self, tx, service_id, phase, *rest)
+    async def once_refused(
+        self: Journal, tx: Transaction, target: Target, phase: Phase, *rest: Any
+    ) -> Target:
+        moved = await move(self, tx, target, phase, *rest)
         if phase is Phase.BUILD_FAILED and not refused:
-            refused.append(service_id)
+            refused.append(target.service_id)
             raise StorageFull("no space")
+        return moved
 
-    monkeypatch.setattr(Journal, "_advance", once_refused)
+    monkeypatch.setattr(Journal, "_move", once_refused)
     assert shown_states(await plane.roll(environment)) == {"BUILD_ERROR", "CANCELED"}
     assert refused
     assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["build_failed"]

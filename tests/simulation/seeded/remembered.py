@@ -86,6 +86,10 @@ class _Unit(_Reads):
         self._memory.written |= _tables(query)
         return await self._connection.run(query, **values)
 
+    async def put(self, query: Query, **values: Any) -> None:
+        self._memory.written |= _tables(query)
+        await self._connection.put(query, **values)
+
 
 class Remembering(SqliteDatabase):
     """Real SQLite, which is asked for nothing twice."""
