@@ -84,9 +84,5 @@ def _article(noun: str) -> str:
 
 async def _belongs(read: Reader, principal: Principal, resource_id: str) -> bool:
     """Whether the thing is there and lies in the principal's organization."""
-    current = resource_id
-    while parent := await store.parent_of(read, current):
-        current = parent
-    if await store.kind_of(read, current) is None:
-        return False
-    return principal.organization_id in (None, current)
+    root = await store.root_of(read, resource_id)
+    return root is not None and principal.organization_id in (None, root)

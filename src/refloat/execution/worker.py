@@ -29,7 +29,7 @@ from refloat.execution.going_back import go_back
 from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
 from refloat.execution.means import Means
-from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_of, platform_of, remember
+from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_on, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
 from refloat.execution.runner import Runner
@@ -204,7 +204,8 @@ class Worker:
             observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
         except Overdue:
             raise Unavailable(f"the cluster did not tell within {OBSERVE_SECONDS:.0f} s what runs") from None
-        addresses = await addresses_of(read, self._platforms, environment, self._domain)
+        services = await resources.services(read, environment.id)
+        addresses = await addresses_on(platform, environment.id, services, self._domain)
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             deployment = await store.find_deployment(tx, head.deployment_id)

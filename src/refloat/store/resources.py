@@ -28,7 +28,10 @@ _UPDATE = Query(
 )
 _DELETE = Query(delete(t).where(t.c.id == bindparam("key")))
 _BY_ID = Query(select(t.c.document).where(t.c.id == bindparam("id"), t.c.kind == bindparam("kind")))
-_KIND_OF = Query(select(t.c.kind).where(t.c.id == bindparam("id")))
+_chain = select(t.c.id, t.c.parent).where(t.c.id == bindparam("id")).cte("chain", recursive=True)
+_next = t.alias()
+_chain = _chain.union_all(select(_next.c.id, _next.c.parent).where(_next.c.id == _chain.c.parent))
+_ROOT_OF = Query(select(_chain.c.id).where(_chain.c.parent == ""))
 _CHILDREN = Query(
     select(t.c.document)
     .where(t.c.parent == bindparam("parent"), t.c.kind == bindparam("kind"))
@@ -135,10 +138,10 @@ async def parent_of(read: Reader, resource_id: str) -> str | None:
     return row["parent"] if row else None
 
 
-async def kind_of(read: Reader, resource_id: str) -> str | None:
-    """Which kind an id has; None when unknown."""
-    row = await read.one(_KIND_OF, id=resource_id)
-    return row["kind"] if row else None
+async def root_of(read: Reader, resource_id: str) -> str | None:
+    """The id of what has no parent and lies above it, or is it; None when unknown."""
+    row = await read.one(_ROOT_OF, id=resource_id)
+    return row["id"] if row else None
 
 
 async def services(read: Reader, environment_id: str) -> tuple[AnyService, ...]:
