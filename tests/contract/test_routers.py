@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from routers_support import (
 from refloat.clock import SystemClock
 from refloat.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from refloat.routers.base import Address, Counts, Domain, Router
-from refloat.routers.caddy import CaddyRouter, Tls
+from refloat.routers.caddy import CaddyRouter, Tls, sockets
 from refloat.routers.caddy.layout import CANARY_HOST
 from refloat.routers.caddy.processes import ACCOUNT
 from refloat.routers.publishing import API, publish
@@ -535,6 +535,26 @@ async def test_a_taken_service_address_is_named_with_its_service(node: Path) -> 
         with pytest.raises(Unavailable, match=f"{address.internal} of service one"):
             async with edge(node):
                 pass
+
+
+async def test_a_port_that_is_taken_while_the_edge_starts_is_replaced_by_another(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the edge of another node that starts at the same time."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        lost = [other.getsockname()[1]]
+
+        def outdated(taken: Iterable[int]) -> Iterator[int]:
+            if lost:
+                yield lost.pop()
+            yield from sockets.free_ports(taken)
+
+        monkeypatch.setattr("refloat.routers.caddy.edge.free_ports", outdated)
+        async with edge(node) as router:
+            await router.reserve("one", ("one.localhost",))
+        assert lost == []
 
 
 async def test_before_the_start_every_request_is_refused_clearly(node: Path) -> None:

@@ -25,7 +25,7 @@ from refloat.routers.caddy.exchange import Reply, get
 from refloat.routers.caddy.layout import Layout, NoRoom
 from refloat.routers.caddy.places import Places, load_secret
 from refloat.routers.caddy.processes import IDS, Processes, other
-from refloat.routers.caddy.sockets import free_ports, parse_endpoint, wait_until_idle
+from refloat.routers.caddy.sockets import can_listen, free_ports, parse_endpoint, wait_until_idle
 from refloat.routers.caddy.tls import Tls
 from refloat.routers.caddy.trust import Trust
 from refloat.supervisor.base import Supervisor
@@ -33,6 +33,7 @@ from refloat.supervisor.cancellation import to_the_end
 from refloat.supervisor.directories import holding
 
 _CONTROL_SECONDS = 2.0
+_START_ATTEMPTS = 3
 _REPLACED_SECONDS = 5.0
 """What an edge that cannot be relieved on the same port gets to finish its requests."""
 
@@ -259,17 +260,24 @@ class CaddyRouter:
         return self._binary
 
     async def _start_afresh(self, stored: Layout | None, binary: CaddyBinary) -> None:
-        """Start where nothing of ours runs: every port must be free."""
+        """Start where nothing of ours runs. A port that was free may be taken a moment later."""
         for process in IDS:
             await self._processes.stop(process, _REPLACED_SECONDS)
         check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
         check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
-        fresh = self._free_ports(stored)
-        layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
-        layout = layout.grown(self._spare, self._free_ports(layout))
-        self._places.apply(layout, stored)
-        self._places.save(layout)
-        await self._processes.launch(layout, binary)
+        for attempts_left in reversed(range(_START_ATTEMPTS)):
+            fresh = self._free_ports(stored)
+            layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
+            layout = layout.grown(self._spare, self._free_ports(layout))
+            self._places.apply(layout, stored)
+            self._places.save(layout)
+            try:
+                await self._processes.launch(layout, binary)
+                break
+            except Unavailable:
+                if not attempts_left or not _is_taken(layout):
+                    raise
+                stored = layout
         self._layout = layout
         self._places.forget_generations(layout)
 
@@ -306,3 +314,9 @@ class CaddyRouter:
         slots, control = (layout.slots, layout.control_ports) if layout else ((), {})
         public = [self._http_port, *([self._tls.port] if self._tls else [])]
         return free_ports([*public, *(slot.port for slot in slots), *control.values()])
+
+
+def _is_taken(layout: Layout) -> bool:
+    """Whether another process listens on a port of ours, none of which is in use by us."""
+    ports = [*layout.control_ports.values(), *(slot.port for slot in layout.slots)]
+    return any(can_listen("127.0.0.1", port) for port in ports)
