@@ -28,6 +28,7 @@ from refloat.execution.places import addresses_of
 from refloat.execution.snapshot import Addresses, compile_environment
 from refloat.planning.plan import StepName
 from refloat.planning.wanted import fingerprint
+from refloat.store import applied as applied_store
 from refloat.store import deployments as store
 from refloat.store.configuration import Configuration, read_configuration
 from refloat.store.database import Reader
@@ -336,7 +337,7 @@ async def freshness(
         compiled = None
     services = configuration.services
     if compiled is None:
-        applied = await store.applied_documents(read, environment.id)
+        applied = await applied_store.applied_documents(read, environment.id)
         return {s.id: _STALE if s.id in applied else _NEVER for s in services}
     before = compiled.snapshot.before
     found = {}

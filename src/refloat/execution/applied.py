@@ -8,6 +8,7 @@ from refloat.domain.revision import Artifact, Revision
 from refloat.domain.timetable import Timetable
 from refloat.planning.plan import StepName
 from refloat.planning.wanted import Current
+from refloat.store import applied as stored
 from refloat.store import deployments as store
 from refloat.store.database import Reader, Transaction
 from refloat.store.resources import parent_of
@@ -56,12 +57,12 @@ def seal_revision(revision: Revision, sealer: Sealer) -> str:
 async def put(tx: Transaction, applied: Applied) -> None:
     """Record what serves now."""
     document = msgspec.json.encode(applied).decode()
-    await store.put_applied(tx, applied.service_id, applied.environment_id, document)
+    await stored.put_applied(tx, applied.service_id, applied.environment_id, document)
 
 
 async def of_environment(read: Reader, environment_id: str) -> dict[str, Applied]:
     """By service."""
-    found = await store.applied_documents(read, environment_id)
+    found = await stored.applied_documents(read, environment_id)
     return {key: msgspec.json.decode(document, type=Applied) for key, document in found.items()}
 
 
@@ -90,7 +91,7 @@ class _Built(msgspec.Struct):
 
 async def everywhere(read: Reader) -> dict[str, list[Applied]]:
     """By environment, in stage order."""
-    found = await store.applied_everywhere(read)
+    found = await stored.applied_everywhere(read)
     return {environment_id: _in_stage_order(documents) for environment_id, documents in found.items()}
 
 
@@ -109,13 +110,13 @@ class Everywhere:
 
     async def read(self, read: Reader) -> Mapping[str, Sequence[Applied]]:
         """As it is now; what changes while it is read is read again the next time."""
-        newest = await store.newest_event(read)
+        newest = await stored.newest_event(read)
         if self._seen is None:
             self._known = await everywhere(read)
         elif newest != self._seen:
-            for environment_id in await store.told_of(read, self._seen):
+            for environment_id in await stored.told_of(read, self._seen):
                 self._known.pop(environment_id, None)
-                if documents := await store.applied_documents(read, environment_id):
+                if documents := await stored.applied_documents(read, environment_id):
                     self._known[environment_id] = _in_stage_order(documents)
         self._seen = newest
         return self._known

@@ -24,8 +24,8 @@ from refloat.execution.revisions import needs_command
 from refloat.execution.service import ARTIFACT, ServiceInDeployment
 from refloat.planning.plan import Change, StepName
 from refloat.planning.wanted import COMMIT
-from refloat.store import deployments as deployment_store
 from refloat.store import resources
+from refloat.store.applied import drop_applied
 from refloat.store.database import Transaction
 
 _ENDPOINTS = "endpoints"
@@ -328,7 +328,7 @@ class ServiceSteps(ServiceInDeployment):
         await self._means.journal.complete(tx, self.service_id)
 
     async def _record_removed(self, tx: Transaction, _: Output) -> None:
-        await deployment_store.drop_applied(tx, self.service_id)
+        await drop_applied(tx, self.service_id)
         await self._means.journal.complete(tx, self.service_id)
         if self._means.journal.deployment.request.verb is Verb.DELETE:
             await resources.delete_tree(tx, self.service_id)
