@@ -1,4 +1,4 @@
-"""What a deployment may take at most, all deadlines written down a second time, and how its services progress."""
+"""What a deployment may take at most, all deadlines written down a second time, and how services progress."""
 
 from refloat.domain.progress import ARROWS, Phase
 from tests.simulation.seeded.records import DeploymentRow
