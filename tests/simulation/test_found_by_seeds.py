@@ -15,9 +15,12 @@ from refloat.domain.errors import StorageFull, StorageLost
 from refloat.domain.ids import after, uuid7
 from refloat.domain.progress import Phase
 from refloat.execution.journal import Journal
+from refloat.execution.limits import DEADLINES
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.runner import Runner
 from refloat.execution.worker import Worker
+from refloat.planning.plan import StepName
+from refloat.simulated.router import SimulatedRouter
 from refloat.store.database import Query, Transaction
 from refloat.store.tables import deployment, event
 from tests.simulation.control_plane import ControlPlane, shown_states
@@ -310,3 +313,31 @@ async def test_a_failure_that_could_not_be_written_down_at_once_is_no_success(
     assert shown_states(await plane.roll(environment)) == {"BUILD_ERROR", "CANCELED"}
     assert refused
     assert [row["phase"] for row in await plane.database.read.all(_OUTCOMES)] == ["build_failed"]
+
+
+async def test_a_route_that_cannot_be_switched_does_not_keep_others_from_being_started_again(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEADLINES, StepName.SWITCH, 0.05)
+    services = []
+    for name in ("one", "two"):
+        environment = await plane.environment(name)
+        services.append(await plane.application(environment, "api"))
+        await plane.roll(environment)
+    switch = SimulatedRouter.switch
+
+    async def hangs(self: SimulatedRouter, service: str, *rest: Any) -> None:
+        if service == services[0]:
+            await asyncio.Event().wait()
+        await switch(self, service, *rest)
+
+    monkeypatch.setattr(SimulatedRouter, "switch", hangs)
+    plane.world.running.clear()
+    keeper = asyncio.create_task(Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms).run())
+
+    async def again() -> bool:
+        return f"{services[1]}.1" in plane.world.running
+
+    await plane.eventually(again)
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)

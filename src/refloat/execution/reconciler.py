@@ -21,9 +21,11 @@ from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
+from refloat.execution.limits import DEADLINES
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
+from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.database import Database
@@ -183,11 +185,16 @@ class Reconciler:
         log.warning("starting what should run and does not", service=revision.name, revision=revision.key)
         self._routed.pop(member.service_id, None)  # looked at again, should a deployment overtake us
         try:
-            instances = await platform.engine.prepare(revision)
+            instances = await within(
+                self._clock, platform.engine.prepare(revision), DEADLINES[StepName.PREPARE]
+            )
             await ReadinessWait(platform.engine, self._clock, revision, routed=member.routed).until_ready()
             if member.routed and await self._in_charge(member):
                 endpoints = tuple(i.endpoint for i in instances)
-                await platform.router.switch(member.service_id, member.revision_key, endpoints)
+                switch = platform.router.switch(member.service_id, member.revision_key, endpoints)
+                await within(self._clock, switch, DEADLINES[StepName.SWITCH])
+        except Overdue:  # everything else that is to be started waits meanwhile
+            log.error("it was not started in time", service=revision.name)
         except RefloatError as error:
             log.error("it could not be started", service=revision.name, reason=str(error))
 

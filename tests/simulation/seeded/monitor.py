@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from refloat.domain.progress import ARROWS, TERMINAL, Phase
+from refloat.domain.progress import TERMINAL
 from refloat.execution.capacity import Capacity
 from refloat.simulated.world import World
 from tests.simulation.seeded import records
 from tests.simulation.seeded.caps import Caps
 from tests.simulation.seeded.instants import Instants
-from tests.simulation.seeded.limits import longest
+from tests.simulation.seeded.limits import AFTER, longest
 from tests.simulation.seeded.loop import VirtualClock
 from tests.simulation.seeded.neighbours import REACHES, Neighbours
 from tests.simulation.seeded.recorded import Recorded
@@ -18,7 +18,7 @@ from tests.simulation.seeded.remembered import Tables
 from tests.simulation.seeded.returns import Returns
 from tests.simulation.seeded.store import RunStore
 from tests.simulation.seeded.trace import Trace
-from tests.simulation.seeded.world import answers, left_of, names_service, serves
+from tests.simulation.seeded.world import answers, left_of, names_service, serves, stays
 
 _ENDED = frozenset(str(p) for p in TERMINAL)
 _TAKES_DOWN = ("stop", "remove", "recreate")
@@ -40,18 +40,6 @@ _CLAIM_SECONDS = 20.0
 _SLACK_SECONDS = 30.0
 
 
-def _reachable() -> dict[str, frozenset[str]]:
-    """Phases that may be seen after a phase when looks are rarer than steps."""
-    found: dict[str, frozenset[str]] = {}
-    for phase in Phase:
-        seen, border = {phase}, {phase}
-        while border := {n for p in border for n in ARROWS[p]} - seen:
-            seen |= border
-        found[str(phase)] = frozenset(str(p) for p in seen)
-    return found
-
-
-_AFTER = _reachable()
 _RANK = {"accepted": 0, "queued": 1, "running": 2, "canceling": 3}
 """Of a deployment; every end is the last."""
 
@@ -235,7 +223,7 @@ class Monitor:
             self._trace.note(
                 "commit", f"{target['name']} {before['phase']} -> {phase} {target.get('reason', '')}"
             )
-            legal = phase in _AFTER[before["phase"]]
+            legal = phase in AFTER[before["phase"]]
             self._trace.require(legal, "legal progress", f"{target['name']} {before['phase']} -> {phase}")
         if phase not in _ENDED or it.number is None or service not in it.planned:
             return
@@ -339,7 +327,7 @@ class Monitor:
     def _detached(self, key: str, service: str, shown: str) -> None:
         """What is stopped gets no requests any more, and those in flight were waited for."""
         routed, endpoints = self._world.routes.get(service, ("", ()))
-        detached = routed != key or not endpoints or service in self.late
+        detached = routed != key or not endpoints or service in self.late or stays(self._world, key)
         self._trace.require(detached, "G8 detach, drain, stop", f"{shown} is still routed")
         for it in self._known.deployments.values():
             planned = it.planned.get(service)

@@ -19,6 +19,11 @@ def answers(world: World, service: str) -> bool:
     return serves(world, service) and world.running[key].script.word("answer") not in ("none", "error")
 
 
+def stays(world: World, key: str) -> bool:
+    """Whether its script says that a switch has no effect, and the router says nothing of it."""
+    return key in world.running and world.running[key].script.word("answer") == "old"
+
+
 def left_of(world: World, key: str) -> list[str]:
     """What runs of one revision, or of a whole service when the key ends with a dot; runs by the clock end
     by themselves soon after their job was stopped."""
