@@ -301,7 +301,7 @@ DEFECTS: dict[Defect, int] = {
     storage_errors_fail_a_deployment: 12,
     no_caps_at_the_claim: 8,
     builds_beside_each_other: 4,
-    an_instant_that_runs_twice: 60,
+    an_instant_that_runs_twice: 223,
     missed_runs_are_made_up_for: 271,
     a_rollback_launched_twice: 11,
     a_rollback_in_a_commit_of_its_own: 11,
