@@ -29,7 +29,7 @@ class SystemdMachine:
         self._install(folder / "machine")
         self._log = (folder / "boot.log").open("ab")
         unshared = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private")
-        readable = {str(Path(word).resolve()) for word in (sys.base_prefix, *site.getsitepackages())}
+        readable = {str(Path(word).resolve()) for word in (sys.base_prefix, sys.prefix)}
         self._boot = subprocess.Popen((*unshared, str(BOOT), str(folder), *readable), stderr=self._log)
         self.pid = 0
         self.booted()

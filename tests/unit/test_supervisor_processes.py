@@ -215,13 +215,13 @@ async def test_a_shim_of_an_older_version_goes_on_and_obeys(
     place: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, supervisor = place
-    await supervisor.start(shell("old", "exec sleep 1000"))
+    await supervisor.start(shell("older-shim", "exec sleep 1000"))
     newer = directory / "newer.py"
     newer.write_text(Path(shim.__file__).read_text() + "\n# newer\n")
     monkeypatch.setattr(shim, "__file__", str(newer))
-    await supervisor.start(shell("new", "exec sleep 1000"))
+    await supervisor.start(shell("newer-shim", "exec sleep 1000"))
     assert len(list((directory / "shims").iterdir())) == 2
-    for id in ("old", "new"):
+    for id in ("older-shim", "newer-shim"):
         await supervisor.stop(id)
         assert living(id) == set()
 
