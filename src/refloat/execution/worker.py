@@ -160,7 +160,7 @@ class Worker:
     # -- becoming the owner
 
     async def _take_over(self, deployment: Deployment) -> None:
-        """Go on where a dead owner stopped, or a runner of our own; a router that forgot addresses has them again."""
+        """Go on where a dead owner stopped, or a runner of our own, with a router that may know no address."""
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             if not await store.take_over(tx, deployment, self.owner):
@@ -179,7 +179,8 @@ class Worker:
         environment = await resources.get(self._database.read, Environment, taken.environment_id)
         platform = await platform_of(self._database.read, self._platforms, environment)
         with contextlib.suppress(Unavailable):  # told by the step that needs the edge
-            await addresses_of(self._database.read, self._platforms, environment, self._domain)
+            services = await resources.services(self._database.read, environment.id)
+            await addresses_on(platform, environment.id, services, self._domain)
         self._start(_Work(taken, plan, snapshot, platform))
 
     async def _claim(self, head: Head, room: Room) -> None:
