@@ -160,7 +160,7 @@ class Worker:
     # -- becoming the owner
 
     async def _take_over(self, deployment: Deployment) -> None:
-        """Go on where a dead owner stopped, or a runner of our own, with a router that may know no address."""
+        """Go on where a dead owner stopped, or a runner of ours, with a router that may know no address."""
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             if not await store.take_over(tx, deployment, self.owner):
