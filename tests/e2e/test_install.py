@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.e2e.installation import free_port
+from tests.programs import needs
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,6 +17,7 @@ def run(*argv: str | Path, **environ: str) -> str:
     return done.stdout
 
 
+@needs("curl")
 def test_an_installed_copy_serves_without_the_clone_it_came_from(tmp_path: Path) -> None:
     clone, programs = tmp_path / "clone", tmp_path / "bin"
     run("git", "clone", "--quiet", ROOT, clone)
