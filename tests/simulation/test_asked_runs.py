@@ -1,7 +1,5 @@
 """A job that is asked for runs what it has for that event, once each time, whatever its schedule says."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +10,6 @@ from tests.simulation.test_crash_everywhere import DiesAt, _run_until_death
 
 NEVER = {"cronjob": {"scheduled_at": "0 0 1 1 *", "entrypoint": "report"}}
 EVENTS = {f"on_{it}": {"entrypoint": f"at-{it}"} for it in ("start", "stop", "delete")}
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    made = ControlPlane(tmp_path)
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def _job(plane: ControlPlane, schedule: dict[str, Any]) -> tuple[str, str]:

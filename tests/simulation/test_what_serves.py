@@ -1,8 +1,6 @@
 """An error says what serves as it was seen, not as it ought to be."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +8,6 @@ import pytest
 from refloat.domain.errors import Conflict
 from refloat.domain.revision import Instance
 from tests.simulation.control_plane import ControlPlane
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    made = ControlPlane(tmp_path)
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def _failed(plane: ControlPlane, environment: str) -> dict[str, Any]:

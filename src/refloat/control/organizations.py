@@ -10,6 +10,7 @@ from refloat.domain.deployment import Principal
 from refloat.domain.errors import Conflict, Forbidden, Invalid
 from refloat.domain.resources import (
     DEFAULT_STAGES,
+    LONGEST_NAME,
     Cluster,
     ClusterKind,
     Environment,
@@ -62,8 +63,8 @@ class OrganizationInput(msgspec.Struct, kw_only=True):
 def checked_name(name: str) -> str:
     """The trimmed name; Invalid when nothing is left, it is longer than people read, or cannot be shown."""
     trimmed = name.strip()
-    if not trimmed or len(trimmed) > 128:
-        raise Invalid("name: 1 to 128 characters that are not all blank are expected")
+    if not trimmed or len(trimmed) > LONGEST_NAME:
+        raise Invalid(f"name: 1 to {LONGEST_NAME} characters that are not all blank are expected")
     if not trimmed.isprintable():
         raise Invalid("name: control characters and line breaks are not allowed")
     return trimmed

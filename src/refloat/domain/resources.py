@@ -101,6 +101,8 @@ class Stage(Resource, frozen=True, kw_only=True):
     description: str | None = None
 
 
+LONGEST_NAME = 128
+"""Characters of the name of whatever has one."""
 DEFAULT_STAGES = ("DEFAULT DATABASE", "DEFAULT JOB", "DEFAULT CONTAINER", "DEFAULT APPLICATION")
 
 

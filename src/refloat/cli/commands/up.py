@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from refloat.cli.working_tree import WorkingTree
 
 
-_LONGEST_NAME = 128
 _NAME_A_COMMAND = (
     "add a Procfile with a line like `web: python server.py`, or give the folder of the application"
 )
@@ -112,11 +111,13 @@ def _from_folder(source: str, wish: Wish) -> int:
 
 def _name(wish: Wish, of_source: str) -> str:
     """The application's; refused here when the API would, because a folder's name may be longer."""
+    from refloat.domain.resources import LONGEST_NAME
+
     name = wish.name or of_source
     for meant in (name, wish.environment or name):
-        if len(meant) > _LONGEST_NAME:
+        if len(meant) > LONGEST_NAME:
             raise Problem(
-                f"the name {meant[:20]}… has {len(meant)} characters; {_LONGEST_NAME} are allowed",
+                f"the name {meant[:20]}… has {len(meant)} characters; {LONGEST_NAME} are allowed",
                 hint="choose a shorter one: refloat up --name NAME --environment NAME",
             )
     return name
