@@ -50,6 +50,10 @@ class Rig(Protocol):
         """It listens, and not where it was told to."""
         ...
 
+    def broken(self, revision: Revision) -> tuple[Revision, Callable[[], None]]:
+        """It cannot be started; until what comes with it is called, then it serves."""
+        ...
+
     def reluctant(self, revision: Revision) -> Revision:
         """It serves, and takes a while to end."""
         ...
@@ -83,6 +87,15 @@ class LocalRig:
     def astray(self, revision: Revision) -> Revision:
         return command(revision, PYTHON, "-I", "-u", "-m", "http.server", "--bind", "127.0.0.1", "0")
 
+    def broken(self, revision: Revision) -> tuple[Revision, Callable[[], None]]:
+        program = self.node_dir.parent / "program"
+
+        def mend() -> None:
+            program.write_text(f"#!/bin/sh\nexec {PYTHON} -I -u -m http.server --bind $HOST $PORT\n")
+            program.chmod(0o755)
+
+        return command(revision, str(program)), mend
+
     def reluctant(self, revision: Revision) -> Revision:
         serve = f"exec {PYTHON} -I -u -m http.server --bind $HOST $PORT"
         return command(revision, "sh", "-c", f"trap '' TERM; {serve}")
@@ -115,6 +128,9 @@ class SimulatedRig:
 
     def astray(self, revision: Revision) -> Revision:
         return scripted(revision, "boot=elsewhere")
+
+    def broken(self, revision: Revision) -> tuple[Revision, Callable[[], None]]:
+        return scripted(revision, "boot=exit"), lambda: self._world.rewrite(revision.service_id, "boot=ok")
 
     def reluctant(self, revision: Revision) -> Revision:
         return scripted(revision, "stop_seconds=0.5")

@@ -99,6 +99,19 @@ async def test_a_new_revision_stands_beside_the_old_one(rig: Rig, engine: Engine
     await running(engine, new)
 
 
+async def test_what_could_not_be_started_is_started_by_the_next_attempt(rig: Rig, engine: Engine) -> None:
+    it, mend = rig.broken(revision())
+    await engine.prepare(it)
+
+    async def ended() -> bool:
+        return (await of(engine, it))[0].state is InstanceState.EXITED
+
+    await until(ended)
+    mend()
+    await rig.reopened().prepare(it)
+    await running(engine, it)
+
+
 async def test_a_dying_revision_is_seen_and_its_log_tells(rig: Rig, engine: Engine) -> None:
     it = rig.dying(revision())
     await engine.prepare(it)

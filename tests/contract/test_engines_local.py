@@ -250,6 +250,7 @@ async def test_an_instance_whose_shim_was_killed_has_exited_and_starts_anew(rig:
     await rig.supervisor.wait(state.id)
     (lost,) = await of(rig.engine, it)
     assert (lost.state, lost.endpoint) == (InstanceState.EXITED, before.endpoint)
+    assert lost.exit_code is None, "nobody saw how it ended"
     await rig.engine.prepare(it)
     await running(rig.engine, it)
     assert state.pid not in living("http.server")

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from refloat.execution.worker import Worker
 from refloat.planning.plan import StepName
 from refloat.simulated.router import SimulatedRouter
 from refloat.store.database import Query, Transaction
+from refloat.store.sqlite import SqliteDatabase
 from refloat.store.tables import deployment, event
 from tests.simulation.control_plane import ControlPlane, shown_states
 
@@ -341,3 +342,42 @@ async def test_a_route_that_cannot_be_switched_does_not_keep_others_from_being_s
     await plane.eventually(again)
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def test_what_has_ended_by_itself_is_started_again(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    service = await plane.application(environment, "api")
+    await plane.roll(environment)
+    plane.world.running[f"{service}.1"].boot = "exit"
+    await Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms).look()
+    assert plane.world.running[f"{service}.1"].boot == "ok"
+
+
+async def test_a_cancel_that_meets_the_commit_of_the_last_step_changes_nothing(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on its way to the disk is not seen by those who read, and is stored all the same."""
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    database, cancel, runners = plane.database, Runner.cancel, list[Runner]()
+    assert isinstance(database, SqliteDatabase)
+    monkeypatch.setattr(Runner, "cancel", lambda self: runners.append(self))
+    ask, aside = SimulatedRouter.ask, database._aside
+
+    async def interrupted(execute: Callable[[str], object], statement: str) -> object:
+        monkeypatch.setattr(database, "_aside", aside)
+        cancel(runners[0])
+        await asyncio.sleep(0.05)
+        return await aside(execute, statement)
+
+    async def canceled_meanwhile(self: SimulatedRouter, *arguments: Any) -> Any:
+        await plane.call("POST", f"/environment/{environment}/cancelDeployment", expect=202)
+        await plane.eventually(lambda: asyncio.sleep(0, bool(runners)))
+        monkeypatch.setattr(database, "_aside", interrupted)
+        return await ask(self, *arguments)
+
+    monkeypatch.setattr(SimulatedRouter, "ask", canceled_meanwhile)
+    assert shown_states(await plane.roll(environment)) == {"DEPLOYED"}
+    assert "internal error" not in str(
+        await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    )

@@ -130,7 +130,10 @@ ALIVE = frozenset({InstanceState.STARTING, InstanceState.RUNNING, InstanceState.
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One running copy of a revision, as observed now. `endpoint` is `host:port` for the router."""
+    """One running copy of a revision, as observed now. `endpoint` is `host:port` for the router.
+
+    `exit_code` of the last end; None when it never ended, or nobody saw how: the machine went down.
+    """
 
     revision_key: str
     service_id: str

@@ -21,7 +21,7 @@ class Engine(Protocol):
 
         Readiness is the caller's to observe. Repeating returns the same instances. Instances of an
         interrupted earlier attempt under the same key are adopted, not doubled; those that were told to end
-        do so first, and are started anew.
+        do so first, and are started anew; those that have exited are started anew.
         Raises Fenced for an older fence, StepFailed when it cannot be started at all.
         """
         ...

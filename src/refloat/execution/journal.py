@@ -24,7 +24,7 @@ from refloat.execution.targets import move_target, tell
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
-from refloat.store.database import Database, Reader, Transaction
+from refloat.store.database import Database, Transaction
 
 Output = dict[str, object]
 Lines = Sequence[tuple[Level, str]]
@@ -297,12 +297,16 @@ class Journal:
             self.telemetry.refused()
             raise
 
-    async def refresh(self, service_id: str | None = None, read: Reader | None = None) -> None:
-        """Read a target again after somebody else (a cancel) moved it; all of them when nothing is under
-        way: others may have moved and not been committed yet."""
-        for target in await store.targets(read or self._database.read, self.deployment.id):
-            if service_id in (None, target.service_id):
-                self._targets[target.service_id] = target
+    async def refresh(self, service_id: str) -> None:
+        """Read a target again after somebody else (a cancel) moved it: behind what is on its way to the
+        disk, because an end whose writer was interrupted is stored all the same."""
+        async with self._database.transaction() as tx:
+            self._targets[service_id] = await self._stored(tx, service_id)
+
+    async def refresh_all(self, tx: Transaction) -> None:
+        """Read all targets again."""
+        for target in await store.targets(tx, self.deployment.id):
+            self._targets[target.service_id] = target
 
     async def amend(self, tx: Transaction, service_id: str, **facts: Any) -> None:
         """Store facts about a target that are not progress."""

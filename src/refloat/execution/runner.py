@@ -351,7 +351,7 @@ class Runner:
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
             canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
-            await self._journal.refresh(read=tx)
+            await self._journal.refresh_all(tx)
             targets = self._journal.targets
             phase, reason = _outcome(targets, canceled)
             await go_back(tx, self.deployment, phase, self._means.clock)

@@ -1,5 +1,6 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from refloat.builders.base import BuildRequest
 from refloat.domain.deployment import Attempt, Swap, Verb
 from refloat.domain.errors import RefloatError, StepFailed
 from refloat.domain.progress import Action, Phase
-from refloat.domain.revision import InstanceState, Ran, Revision
+from refloat.domain.revision import Instance, InstanceState, Ran, Revision
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
@@ -34,6 +35,12 @@ _ENDS = frozenset({InstanceState.STOPPING, InstanceState.EXITED})
 _SERVES = frozenset({InstanceState.STARTING, InstanceState.RUNNING})
 _END_SECONDS = 5.0
 """How long what a failed or canceled deployment started may take to end by itself."""
+
+
+def _cut_short(instance: Instance) -> bool:
+    """It did not end by itself, which would be a failure to tell."""
+    lost = instance.state is InstanceState.EXITED and instance.exit_code is None
+    return lost or instance.state is InstanceState.STOPPING
 
 
 class ServiceSteps(ServiceInDeployment):
@@ -130,15 +137,17 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _ready(self) -> Output:
         revision = self._revision()
-        endpoints, _ = await self._up(revision)
+        endpoints, _ = await self._up(revision, ended=_cut_short)
         await self._until_ready(revision)
         return {_ENDPOINTS: endpoints}
 
-    async def _up(self, revision: Revision) -> tuple[tuple[str, ...], bool]:
+    async def _up(
+        self, revision: Revision, ended: Callable[[Instance], bool] = lambda it: it.state in _ENDS
+    ) -> tuple[tuple[str, ...], bool]:
         """Where its instances listen, and whether they had to be started again: a machine that went down
         since the step that started them took them with it, or somebody told them to end."""
         instances = await self._observed(revision.key)
-        lost = len(instances) < revision.instances or any(i.state in _ENDS for i in instances)
+        lost = len(instances) < revision.instances or any(ended(it) for it in instances)
         if lost:
             instances = await (await self._held()).engine.prepare(revision)
             await self._until_ready(revision)

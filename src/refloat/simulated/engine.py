@@ -50,7 +50,7 @@ class SimulatedEngine:
         known = self._world.running.get(revision.key)
         if known and known.endings:
             await self.stop(revision.key, revision.grace_seconds)
-        if known is None or known.stopped:
+        if known is None or known.stopped or self._state(known) is InstanceState.EXITED:
             self._start(revision)
         return self._instances(self._world.running[revision.key])
 

@@ -322,7 +322,7 @@ def _instance(state: State) -> Instance:
         state=_STATES[state.status],
         endpoint=_endpoint(state),
         restarts=state.restarts,
-        exit_code=state.exit_code,
+        exit_code=None if state.status is Status.LOST else state.exit_code,
     )
 
 
