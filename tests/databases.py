@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -156,9 +157,19 @@ class Store:
         return SqliteDatabase(self.path) if self.is_sqlite else PostgresDatabase(self.url)
 
 
+@cache
+def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        migrate(path)
+        return path.read_bytes()
+
+
 def sqlite_store(folder: Path) -> Store:
+    """The one in this folder; a copy of a migrated, empty one if there is none."""
     path = folder / "refloat.db"
-    migrate(path)
+    if not path.exists():
+        path.write_bytes(_empty())
     return Store(f"sqlite:///{path}")
 
 

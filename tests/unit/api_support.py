@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.databases import sqlite_store
 
 from refloat.api.asgi import create_app
 from refloat.clock import SystemClock
@@ -19,9 +20,7 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
-from refloat.store.schema import migrate
 from refloat.store.sealing import Sealer
-from refloat.store.sqlite import SqliteDatabase
 
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
 ADMIN = "rf_admin"
@@ -102,9 +101,7 @@ def application(name: str) -> dict[str, Any]:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Api]:
     """An installation in this folder; another one later finds the same data."""
-    path = folder / "refloat.db"
-    migrate(path)
-    clock, world, database = SystemClock(), World(), SqliteDatabase(path)
+    clock, world, database = SystemClock(), World(), sqlite_store(folder).open()
     platform = Platform(
         engine=SimulatedEngine(world, clock),
         router=SimulatedRouter(world, clock),

@@ -1,7 +1,6 @@
 """The ASGI application: a front that authenticates, and the routes behind it."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from functools import cache
 
 import msgspec
 from litestar import Litestar
@@ -20,15 +19,19 @@ from refloat.domain.errors import RefloatError, TooLarge
 MAX_BODY_BYTES = 1024 * 1024
 _OPEN_PATHS = ("/openapi.json", *probes.PATHS)
 
-Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
-
-def create_app(context: Context, lifespan: Sequence[Lifespan] = ()) -> ASGIApp:
+def create_app(context: Context) -> ASGIApp:
     """The whole HTTP interface on one context."""
-    app = Litestar(
+    return _Front(_routes(), context)
+
+
+@cache
+def _routes() -> Litestar:
+    """Made once in a process, because that takes longer than most requests together: every request brings
+    its context along."""
+    return Litestar(
         [*ROUTES, *probes.ROUTES],
         exception_handlers=errors.HANDLERS,
-        lifespan=list(lifespan),
         openapi_config=OpenAPIConfig(
             title="Refloat", version=__version__, path="/refloat/schema", render_plugins=()
         ),
@@ -36,9 +39,12 @@ def create_app(context: Context, lifespan: Sequence[Lifespan] = ()) -> ASGIApp:
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
     )
-    app.state.context = context
-    schema = msgspec.json.encode(app.openapi_schema.to_schema())
-    return _Front(app, Authenticator(context), schema)
+
+
+@cache
+def _document() -> bytes:
+    """Made when it is first asked for: few ask, and every start would pay."""
+    return msgspec.json.encode(_routes().openapi_schema.to_schema())
 
 
 class _Front:
@@ -47,10 +53,10 @@ class _Front:
     A body is read as JSON whatever its type is called, because callers of actions send none or any.
     """
 
-    def __init__(self, app: Litestar, authenticator: Authenticator, schema: bytes) -> None:
+    def __init__(self, app: Litestar, context: Context) -> None:
         self._app = app
-        self._authenticator = authenticator
-        self._schema = schema
+        self._context = context
+        self._authenticator = Authenticator(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -58,12 +64,14 @@ class _Front:
             return
         path = scope["path"]
         if path == "/openapi.json":
-            await _respond(send, 200, self._schema)
+            await _respond(send, 200, _document())
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
+        state = scope.setdefault("state", {})
+        state["context"] = self._context
         try:
             if path not in _OPEN_PATHS:
-                scope.setdefault("state", {})["principal"] = await self._authenticator.principal(
+                state["principal"] = await self._authenticator.principal(
                     headers.get(b"authorization", b"").decode("latin-1"),
                     headers.get(b"user-agent", b"").decode("latin-1"),
                 )

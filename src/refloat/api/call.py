@@ -53,7 +53,7 @@ class Call:
 
     def __init__(self, request: Http) -> None:
         self._request = request
-        self.context: Context = request.app.state.context
+        self.context: Context = request.scope["state"]["context"]
         self.principal: Principal = request.scope["state"]["principal"]
 
     @property

@@ -43,7 +43,7 @@ async def _metrics(request: Http) -> Response[bytes]:
 
 
 def _context(request: Request) -> Context:  # type: ignore[type-arg]
-    context: Context = request.app.state.context
+    context: Context = request.scope["state"]["context"]
     return context
 
 

@@ -1,12 +1,9 @@
 """Clients of a run: the real HTTP application, called in this loop without a socket."""
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from refloat.api.asgi import create_app
-from refloat.api.auth import Authenticator
 from tests.simulation.seeded.doors import Door
 
 
@@ -15,32 +12,14 @@ class Answer(NamedTuple):
     body: Any
 
 
-@cache
-def _application(place: int) -> Any:
-    """Made once for each door: it takes longer to make than a whole run."""
-    return create_app(_Nowhere())  # type: ignore[arg-type]
-
-
-class _Nowhere:
-    """What stands for a context until a run brings its own."""
-
-    class settings:
-        admin_token = ""
-
-
 class Client:
     """One principal."""
 
     def __init__(self, door: Door, token: str) -> None:
-        self._application = _application(door.place)
         self._door = door
         self._token = token
 
     async def call(self, method: str, path: str, body: Any = None) -> Answer:
-        front, context = self._application, self._door.context
-        if front._app.state.context is not context:
-            front._app.state.context = context
-            front._authenticator = Authenticator(context)
         raw = msgspec.json.encode(body) if body is not None else b""
         plain, _, query = path.partition("?")
         scope = {
@@ -68,6 +47,6 @@ class Client:
         async def send(message: dict[str, Any]) -> None:
             parts.append(message)
 
-        await front(scope, receive, send)
+        await self._door.application(scope, receive, send)
         text = b"".join(p.get("body", b"") for p in parts)
         return Answer(parts[0]["status"], msgspec.json.decode(text) if text.strip() else None)

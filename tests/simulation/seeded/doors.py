@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from refloat.api.asgi import create_app
 from refloat.clock import Clock
 from refloat.control.context import Context
 from refloat.domain.ids import IdSequence
@@ -31,21 +32,22 @@ class Apart:
 
 
 class Door:
-    """One process that accepts and shows. `place` tells it from the others of a run."""
+    """One process that accepts and shows."""
 
-    def __init__(self, place: int, context: Context) -> None:
-        self.place = place
+    def __init__(self, context: Context) -> None:
         self.context = context
+        self.application = create_app(context)
 
     def restart(self) -> None:
         """A new process: nothing is left of the order of its ids."""
         self.context = replace(self.context, ids=IdSequence())
+        self.application = create_app(self.context)
 
 
 def doors(draw: random.Random, context: Context) -> tuple[Door, ...]:
     """One, or two whose clocks are apart."""
-    first = Door(0, context)
+    first = Door(context)
     if draw.random() >= _SECOND:
         return (first,)
     clock = Apart(context.clock, draw.choice(_APART))
-    return first, Door(1, replace(context, clock=clock, ids=IdSequence()))
+    return first, Door(replace(context, clock=clock, ids=IdSequence()))
