@@ -122,6 +122,7 @@ def test_a_failure_is_told_with_its_reason_and_the_last_lines(
     assert told.splitlines()[-1].startswith("  ")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_cancel_a_timeout_and_a_detach_have_their_codes(installation: Installation, shell: Shell) -> None:
     environment = simulated(installation, "shop", "build=hang")
     late = shell("redeploy", "shop", "--watch", "--timeout", "1", expect=3).splitlines()
