@@ -6,8 +6,10 @@ object, index or reference of it is written. Files are stored byte for byte: no 
 keyword of somebody's git configuration applies.
 """
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from refloat.supervisor.directories import holding
 BRANCH = "main"
 REBUILT = ("node_modules/", ".venv/", "venv/", "__pycache__/")
 """Left out of a folder without git, which has often no .gitignore: builds make them anew."""
+_SCARCE = 1024 * 1024
+"""Bytes: where there are fewer, that is why git failed, whatever it says."""
 
 _QUIET = {"core.fsmonitor": "false", "core.hooksPath": "/dev/null", "core.untrackedCache": "keep"}
 _ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding\n"
@@ -126,6 +130,8 @@ class WorkingTree:
 
     def _checked(self, done: "subprocess.CompletedProcess[bytes]") -> str:
         if done.returncode:
+            if shutil.disk_usage(self._data_dir).free < _SCARCE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._data_dir))
             raise Problem(
                 f"git cannot read the files of {self.folder}: {_said(done)}",
                 hint="make them readable, or ignore them by .gitignore",
