@@ -80,7 +80,8 @@ async def test_no_signal_is_ignored_for_it_though_the_server_was_begun_in_the_ba
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert lines == ["SigIgn:\t0000000000000000"]
+    ignored = int(lines[0].removeprefix("SigIgn:"), 16)
+    assert ignored & 0x7FFFFFFF == 0, f"{ignored:b}"  # the two above that are the C library's
 
 
 async def test_the_argument_list_is_taken_as_it_is(place: Node) -> None:
