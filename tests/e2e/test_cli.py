@@ -179,6 +179,26 @@ def test_tokens_are_made_with_a_role(installation: Installation, shell: Shell) -
     shell("redeploy", "shop", expect=1)
 
 
+def test_nobody_has_to_read_what_it_prints(installation: Installation, shell: Shell) -> None:
+    """A closed output, one that is full, and a reader that has seen enough; the deployment goes on."""
+    simulated(installation, "shop", "boot_seconds=0.3")
+
+    def told(script: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", script.replace("refloat", f"'{_REFLOAT}'")],
+            env=shell.environ,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr
+
+    assert told("refloat redeploy shop --watch >&-") == (0, "")
+    code, full = told("refloat redeploy shop --watch >/dev/full")
+    assert code == 1 and full.startswith("refloat: No space left on device\n") and "ignored" not in full
+    assert told("set -o pipefail; refloat redeploy shop --watch | head -1") == (141, "")
+    assert shell("logs", "shop", "--follow").endswith("done: no traffic\n")
+
+
 def test_colours_are_for_terminals_that_want_them(installation: Installation, shell: Shell) -> None:
     simulated(installation, "shop", "")
     assert b"\x1b[" in shell.on_a_terminal("plan", "shop")

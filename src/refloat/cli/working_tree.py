@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from refloat.cli.problems import Problem
 from refloat.supervisor.directories import holding
@@ -27,6 +28,19 @@ _SCARCE = 1024 * 1024
 _QUIET = {"core.fsmonitor": "false", "core.hooksPath": "/dev/null", "core.untrackedCache": "keep"}
 _ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding\n"
 _ISOLATED = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_ATTR_NOSYSTEM": "1"}
+
+_FOLDER = "folder"
+"""The file in our repository that tells whose it is."""
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a repository of ours at this address was made from; None of any other address."""
+    if not url.startswith("file://"):
+        return None
+    try:
+        return Path(os.fsdecode((Path(unquote(urlsplit(url).path)) / _FOLDER).read_bytes()))
+    except OSError:
+        return None
 
 
 class Snapshot(NamedTuple):
@@ -98,6 +112,7 @@ class WorkingTree:
                 str(self._ours),
             )
             self._checked(_run(words, Path("/"), _ISOLATED, b""))
+        (self._ours / _FOLDER).write_bytes(os.fsencode(self.folder))
         (self._ours / "info").mkdir(exist_ok=True)
         (self._ours / "info/attributes").write_text(_ATTRIBUTES)
         self._git("config", "uploadpack.allowAnySHA1InWant", "true")
