@@ -179,6 +179,28 @@ def test_tokens_are_made_with_a_role(installation: Installation, shell: Shell) -
     shell("redeploy", "shop", expect=1)
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_what_an_application_prints_is_read_on_over_its_versions(
+    installation: Installation, shell: Shell
+) -> None:
+    environment = simulated(installation, "shop", "")
+    assert shell("logs", "shop", "--service", "app0") == ""
+    installation.roll(environment)
+    first = shell("logs", "shop", "--service", "app0")
+    assert first.endswith("  app0 starts\n") and first == shell("logs", "shop", "--service", "app0")
+    process = shell.start("logs", "shop", "--service", "app0", "--follow", "--timeout", "60")
+    assert process.stdout is not None and process.stdout.readline() == first
+    application = installation.call("GET", f"/environment/{environment}/application")["results"][0]["id"]
+    installation.variable(application, "APPLICATION", "GREETING", "evening")
+    installation.roll(environment)
+    second = process.stdout.readline()
+    assert second.endswith("  app0 starts\n") and second != first
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "\nrefloat: interrupted\n") and process.returncode == 130
+    assert "has no service 'app'" in shell("logs", "shop", "--service", "app", expect=1)
+    assert shell("logs", "shop", "--service", "app0", "-f", "--timeout", "0.1", expect=3)
+
+
 def test_nobody_has_to_read_what_it_prints(installation: Installation, shell: Shell) -> None:
     """A closed output, one that is full, and a reader that has seen enough; the deployment goes on."""
     simulated(installation, "shop", "boot_seconds=0.3")
