@@ -17,13 +17,16 @@ _PATIENCE_SECONDS = 60.0
 _MOST = 1000
 """Lines that the server gives at a time."""
 _KINDS = ("APPLICATION", "CONTAINER")
+_OF_A_JOB = (
+    "`refloat logs` without --service tells its last deployment, `refloat job runs` what its schedule ran"
+)
 
 
 def tell(client: Client, service: Json, *, follow: bool, timeout: float | None, as_json: bool) -> Exit:
     """Print the lines; with `follow` those to come too, of later versions as well, until interrupted."""
     kind = service["service_type"]
     if kind not in _KINDS:
-        hint = f"refloat job runs ENVIRONMENT {service['name']}" if kind == "JOB" else ""
+        hint = _OF_A_JOB if kind == "JOB" else ""
         raise Problem(f"{service['name']} is a {kind.lower()}: only applications have this log", hint=hint)
     path = f"/{kind.lower()}/{service['id']}/log"
     if follow:
