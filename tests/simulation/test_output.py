@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from refloat.domain.revision import LogLine
+from refloat.execution.logs import redact
 from tests.simulation.control_plane import ControlPlane
 from tests.simulation.test_adoption import adopted, finished, successor
 
 SECRET = "s3cret-token"
+KEY = "-----BEGIN KEY-----\n  MIIEvQhKPabc\nxyz\n-----END KEY-----\n"
 
 
 async def _printing(plane: ControlPlane) -> str:
@@ -36,6 +38,12 @@ async def test_lines_are_told_without_secrets_and_each_has_an_id_that_stays(plan
     ]
     assert {it["pod_name"] for it in lines} == {f"{api}.1"} and len({it["id"] for it in lines}) == 3
     assert (await plane.call("GET", f"/application/{api}/log"))["results"] == lines
+
+
+@pytest.mark.parametrize("line", [KEY.splitlines()[1], repr(KEY), f"key: {KEY}"])
+def test_of_a_secret_of_several_lines_none_is_told(line: str) -> None:
+    told = redact(line, [KEY])
+    assert "QhKPabc" not in told and "[secret]" in told
 
 
 async def test_of_what_was_adopted_no_value_is_told_because_each_may_be_a_secret(
