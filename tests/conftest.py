@@ -1,5 +1,6 @@
-"""Stores for every test: `store` runs a test on both."""
+"""For every test: `store` runs it on both stores; `interruptible` lets what it starts obey Ctrl-C."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,3 +21,11 @@ def postgres() -> Iterator[PostgresServer]:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A migrated, empty database on each of the two stores."""
     return make_store(request, str(request.param), tmp_path)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the programs of this test: a script that runs the tests with & had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

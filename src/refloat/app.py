@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -88,6 +89,15 @@ def database_path(settings: Settings) -> Path:
     if settings.database_url:
         return Path(settings.database_url.removeprefix("sqlite:///"))
     return settings.data_dir / "refloat.db"
+
+
+def room(settings: Settings) -> str:
+    """How full the disk of the database is; "" where that is another machine's."""
+    if settings.shared:
+        return ""
+    folder = database_path(settings).parent
+    disk = shutil.disk_usage(folder)
+    return f"{disk.free / 1e6:.1f} of {disk.total / 1e6:.1f} MB are free at {folder}"
 
 
 async def open_database(settings: Settings, replica_id: str) -> tuple[Database, Callable[[], None]]:
@@ -219,6 +229,7 @@ async def _serve(
         crash=KillAt(settings.crash_at) if settings.crash_at else NoCrash(),
         prepare=prepare,
         telemetry=metrics,
+        room=partial(room, settings),
     )
 
     def wake() -> None:
@@ -234,6 +245,7 @@ async def _serve(
         platforms=platforms,
         wake=wake,
         complaint=work.complaint,
+        halt=work.halt,
         telemetry=metrics,
         exposition=metrics,
     )

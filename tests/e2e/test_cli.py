@@ -122,6 +122,7 @@ def test_a_failure_is_told_with_its_reason_and_the_last_lines(
     assert told.splitlines()[-1].startswith("  ")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_cancel_a_timeout_and_a_detach_have_their_codes(installation: Installation, shell: Shell) -> None:
     environment = simulated(installation, "shop", "build=hang")
     late = shell("redeploy", "shop", "--watch", "--timeout", "1", expect=3).splitlines()
@@ -176,6 +177,48 @@ def test_tokens_are_made_with_a_role(installation: Installation, shell: Shell) -
     shell.environ["REFLOAT_TOKEN"] = made
     assert "shop" in shell("status", "shop")
     shell("redeploy", "shop", expect=1)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_what_an_application_prints_is_read_on_over_its_versions(
+    installation: Installation, shell: Shell
+) -> None:
+    environment = simulated(installation, "shop", "")
+    assert shell("logs", "shop", "--service", "app0") == ""
+    installation.roll(environment)
+    first = shell("logs", "shop", "--service", "app0")
+    assert first.endswith("  app0 starts\n") and first == shell("logs", "shop", "--service", "app0")
+    process = shell.start("logs", "shop", "--service", "app0", "--follow", "--timeout", "60")
+    assert process.stdout is not None and process.stdout.readline() == first
+    application = installation.call("GET", f"/environment/{environment}/application")["results"][0]["id"]
+    installation.variable(application, "APPLICATION", "GREETING", "evening")
+    installation.roll(environment)
+    second = process.stdout.readline()
+    assert second.endswith("  app0 starts\n") and second != first
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "\nrefloat: interrupted\n") and process.returncode == 130
+    assert "has no service 'app'" in shell("logs", "shop", "--service", "app", expect=1)
+    assert shell("logs", "shop", "--service", "app0", "-f", "--timeout", "0.1", expect=3)
+
+
+def test_nobody_has_to_read_what_it_prints(installation: Installation, shell: Shell) -> None:
+    """A closed output, one that is full, and a reader that has seen enough; the deployment goes on."""
+    simulated(installation, "shop", "boot_seconds=0.3")
+
+    def told(script: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", script.replace("refloat", f"'{_REFLOAT}'")],
+            env=shell.environ,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr
+
+    assert told("refloat redeploy shop --watch >&-") == (0, "")
+    code, full = told("refloat redeploy shop --watch >/dev/full")
+    assert code == 1 and full.startswith("refloat: No space left on device\n") and "ignored" not in full
+    assert told("set -o pipefail; refloat redeploy shop --watch | head -1") == (141, "")
+    assert shell("logs", "shop", "--follow").endswith("done: no traffic\n")
 
 
 def test_colours_are_for_terminals_that_want_them(installation: Installation, shell: Shell) -> None:

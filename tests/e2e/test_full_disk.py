@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.installation import APP, Installation, Repository, eventually
 from tests.e2e.machine import Machine
+from tests.e2e.test_cli import Shell
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 
@@ -68,6 +69,7 @@ async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_
         gate.touch()
         eventually(lambda: "a deployment waits for the database" in installation.log.read_text())
         assert installation.status(environment)["state"] == "DEPLOYING"
+        _is_told_why(installation, disk)
 
         filling.unlink()
         assert installation.ended(environment)["state"] == "DEPLOYED", installation.log_text(environment)
@@ -76,6 +78,19 @@ async def test_while_the_disk_is_full_reads_go_on_writes_are_507_and_nothing_is_
         assert installation.roll(environment)["state"] == "DEPLOYED"
     finally:
         await installation.remove()
+
+
+def _is_told_why(installation: Installation, disk: Path) -> None:
+    """Whoever asks, and whoever watches."""
+    why = f"nothing can be stored: database or disk is full; 0.0 of 6.3 MB are free at {disk}/data; free disk"
+    shell = Shell(installation)
+    try:
+        watched = shell.start("logs", "shop", "--follow", "--timeout", "60")
+        assert why in shell("explain", "shop") and why in shell("status", "shop")
+        assert watched.stdout is not None
+        assert next(line for line in watched.stdout if "still api DEPLOYING: " in line and why in line)
+    finally:
+        shell.end()
 
 
 def test_down_is_a_way_out_of_a_full_disk(disk: Path, folder: Path) -> None:
@@ -88,6 +103,9 @@ def test_down_is_a_way_out_of_a_full_disk(disk: Path, folder: Path) -> None:
     try:
         machine("up", cwd=app)
         _fill(disk)
+        (app / "index.html").write_text("hello again")
+        refused = machine("up", cwd=app, expect=1)
+        assert f"{machine.data}: No space left on device" in refused and "refloat clean" in refused
         told = machine("down", "--purge", "--yes")
         assert "ended    the edge" in told and f"deleted  {machine.data}" in told
         assert not machine.data.exists()

@@ -160,7 +160,12 @@ def test_two_folders_of_one_name_do_not_replace_each_other(machine: Machine, app
     other.mkdir(parents=True)
     (other / "index.html").write_text("other")
     refused = machine("up", cwd=other, expect=1)
-    assert "has a service 'web' already" in refused and "--environment" in refused
+    assert f"has a service 'web' already, from {app}\n" in refused and "--environment" in refused
+    assert "moved" not in refused
+    moved = app.rename(folder / "moved")
+    refused = machine("up", "--name", "web", cwd=moved, expect=1)
+    assert "if that folder was moved here, delete what it left: refloat env delete" in refused
+    moved.rename(app)
     told = json.loads(machine("up", "--environment", "second", "--json", cwd=other).splitlines()[-1])
     assert answer(told["internal_url"]) == "other"
     assert machine("status", cwd=app) == machine("status", "web")

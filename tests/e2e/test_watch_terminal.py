@@ -123,6 +123,7 @@ def test_a_terminal_that_cannot_be_drawn_on_gets_lines(installation: Installatio
         assert _UP not in it.screen and "→ app0  DEPLOYED" in it.text
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_leaves_the_tree_and_says_how_to_come_back(installation: Installation) -> None:
     simulated(installation, "shop", "build=hang")
     with terminal(installation, "redeploy", "shop", "--watch") as it:

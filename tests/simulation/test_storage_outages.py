@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from refloat.domain.errors import RefloatError, StorageFull, StorageLost
+from refloat.execution.capacity import Capacity
+from refloat.execution.crash import NoCrash
+from refloat.execution.node import NodeWork
 from refloat.execution.worker import Worker
 from refloat.store.database import Database, Reader, Transaction
 from tests.simulation.control_plane import ControlPlane
@@ -85,6 +89,48 @@ async def test_a_deployment_goes_on_when_the_database_is_back(
     assert sum(s["attempt"] - 1 for s in steps) <= 1
     await plane.eventually(lambda: _idle(plane))
     await plane.close()
+
+
+async def test_a_deployment_that_a_full_disk_holds_up_says_so_and_goes_on(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path)
+    await plane.start()
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    await plane.stop()
+    database = FailingDatabase(plane.database, StorageFull("no space", hint="make room"), 3, stored=False)
+    work = NodeWork(
+        database,
+        plane.sealer,
+        plane.clock,
+        plane.platforms,
+        domain="localhost",
+        drain_seconds=1,
+        capacity=Capacity(),
+        crash=NoCrash(),
+        prepare=_nothing,
+        room=lambda: "0 MB are free",
+    )
+    plane.context = dataclasses.replace(plane.context, halt=work.halt)
+    plane.api = plane.client("rf_admin")
+    body = await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
+    explain = f"/refloat/deployment/{body['deployment_request_id']}/explain"
+    plane.task = asyncio.create_task(work.alone())
+    await plane.eventually(lambda: _situation(plane, explain, "halted"))
+    told = await plane.call("GET", explain)
+    assert told["reason"] == "no space; 0 MB are free; make room" and told["ends_by"] is None
+    assert told["reason"] in told["words"][0] and "goes on by itself" in told["words"][-1]
+    assert work.complaint() == "no space", "anybody may ask whether the server is ready"
+    database.mended = True
+    assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
+    await plane.eventually(lambda: _situation(plane, explain, "ended"))
+    await plane.close()
+
+
+async def _nothing() -> None: ...
+
+
+async def _situation(plane: ControlPlane, path: str, situation: str) -> bool:
+    return bool((await plane.call("GET", path))["situation"] == situation)
 
 
 async def _idle(plane: ControlPlane) -> bool:

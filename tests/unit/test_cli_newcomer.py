@@ -3,13 +3,14 @@
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from refloat.cli import context
+from refloat.cli import background, context
 from refloat.cli.application import Application, is_git_url, name_of
 from refloat.cli.client import Client
 from refloat.cli.main import main
@@ -56,6 +57,47 @@ def test_a_folder_with_nothing_to_run_is_refused_before_a_server_is_started(home
     (home / "docs/Dockerfile").write_text("FROM python")
     assert "or give the folder of the" in run("up", str(home / "docs"), REFLOAT_DATA_DIR=str(home / "data"))
     assert not (home / "data").exists()
+
+
+def test_a_folder_of_several_applications_and_one_inside_an_application_lead_to_what_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop := home / "shop").mkdir()
+    for name in ("api", "the web", "docs"):
+        (shop / name).mkdir()
+    (shop / "docs/README").write_text("words")
+    (shop / "api/app.py").write_text("print()")
+    (shop / "the web/index.html").write_text("hello")
+    there = f"application: refloat up {shop}/api, or refloat up '{shop}/the web'\n"
+    assert there in run("up", str(shop), **DATA)
+    monkeypatch.chdir(shop)
+    assert "application: refloat up api, or refloat up 'the web'\n" in run("up", **DATA)
+    subprocess.run(("git", "init", "-q", shop), check=True)
+    (shop / "Procfile").write_text("web: true")
+    monkeypatch.chdir(shop / "docs")
+    assert f"application: refloat up {shop}\n" in run("up", **DATA)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the "server" is left alone
+def test_who_interrupts_the_start_of_a_server_is_told_that_it_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: str) -> background.Found:
+        if (home / "data/server.log").exists():
+            raise KeyboardInterrupt
+        return background.Found.NOBODY
+
+    monkeypatch.setattr(background, "who_answers", interrupted)
+    monkeypatch.setattr(background, "command", lambda: ["sleep", "1"])
+    (home / "web").mkdir()
+    (home / "web/index.html").write_text("hello")
+    said = run("up", str(home / "web"), code=130, REFLOAT_DATA_DIR=str(home / "data"))
+    assert "the server goes on starting" in said and "refloat down" in said
+
+
+def test_a_secret_on_the_command_line_is_refused_without_being_told_again(home: Path) -> None:
+    said = run("secret", "set", "shop", "TOKEN", "hidden", code=64)
+    assert "give the key only; the value is asked for, or piped in" in said and "hidden" not in said
 
 
 def test_a_folder_is_not_sent_to_another_machine(home: Path) -> None:

@@ -140,15 +140,32 @@ async def test_a_git_that_takes_too_long_is_ended(
     await gone(await started(slow_git))
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["at any time", "before it was told that git runs"])
 async def test_a_git_left_by_a_killed_control_plane_is_ended_first(
-    repository: Repository, sources: Sources, slow_git: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository,
+    sources: Sources,
+    slow_git: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: bool,
 ) -> None:
     head = repository.commit({"a": "1"})
     program = f"""
 import asyncio
 from pathlib import Path
+from refloat.builders import git
 from refloat.builders.source import Sources
 from refloat.domain.services import GitSource
+
+start = git.start
+
+async def busy(*argv, **given):
+    process = await start(*argv, **given)
+    if "ls-remote" in argv and not {told}:
+        await asyncio.sleep(1000)
+    return process
+
+git.start = busy
 sources = Sources(Path({str(tmp_path / "node")!r}), local_sources=True)
 asyncio.run(sources.resolve("svc", GitSource(url={str(repository.path)!r})))
 """
@@ -158,5 +175,6 @@ asyncio.run(sources.resolve("svc", GitSource(url={str(repository.path)!r})))
     await former.wait()
     assert all(alive(pid) for pid in pids)
     monkeypatch.setenv("PATH", os.environ["PATH"].split(":", 1)[1])
-    assert (await sources.resolve("svc", repository.source())).id == head
+    async with asyncio.timeout(30):
+        assert (await sources.resolve("svc", repository.source())).id == head
     await gone(pids)

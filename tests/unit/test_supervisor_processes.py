@@ -72,6 +72,18 @@ async def test_umask_and_core_limit_are_set(place: Node) -> None:
     assert lines == ["0077", "0"]
 
 
+async def test_no_signal_is_ignored_for_it_though_the_server_was_begun_in_the_background(place: Node) -> None:
+    """A shell cannot even trap a signal that it was born to ignore."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        lines = await output(place[1], shell("signals", "grep SigIgn /proc/self/status"))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    ignored = int(lines[0].removeprefix("SigIgn:"), 16)
+    assert ignored & 0x7FFFFFFF == 0, f"{ignored:b}"  # the two above that are the C library's
+
+
 async def test_the_argument_list_is_taken_as_it_is(place: Node) -> None:
     spec = shell("argv", "", argv=("printf", "%s|", "a b", "$HOME", "*", "'"))
     assert await output(place[1], spec) == ["a b|$HOME|*|'|"]

@@ -29,7 +29,7 @@ def body(it: Explanation) -> Body:
         "began_at": _optional(deployment.started_at),
         "ended_at": _optional(deployment.finished_at),
         "outcome": deployment.phase if deployment.ended else None,
-        "reason": deployment.reason or it.node_reason or it.room_reason or None,
+        "reason": deployment.reason or it.node_reason or it.halt_reason or it.room_reason or None,
         "ahead": [_ahead(other, position) for position, other in enumerate(it.ahead)],
         "doing": [_doing(doing) for doing in it.doing],
         "next": [msgspec.to_builtins(coming) for coming in it.coming],

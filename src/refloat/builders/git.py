@@ -47,8 +47,9 @@ OUTPUT = 64 * 1024**2
 """Bytes that one git command may print: of a listing that is some 200,000 files. A few small objects can
 stand for endlessly many files, so this is bounded while it is read."""
 
-_BOUNDED = 'trap "" XFSZ; ulimit -f "$0" && exec git "$@"'
-"""Bounds the files git writes; the signal is ignored so that git itself says why it failed."""
+_BOUNDED = 'printf %-40s "$$ $1" 1<>lock && shift && trap "" XFSZ && ulimit -f "$0" && exec git "$@"'
+"""Writes itself and its owner into the lock file, as only the command can: its owner may be killed before
+it is told the pid. Bounds the files git writes; the signal is ignored so that git says why it failed."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -106,7 +107,8 @@ class Git:
     ) -> Result:
         """Run git on the cache; raises BuildFailed at the deadline or the bound. Only inside `exclusive`."""
         environment = self._environment(index) | (await self._reach(remote) if remote else {})
-        argv = ("-c", _BOUNDED, str(self.size_limit // 512), *args)
+        argv = ("-c", _BOUNDED, str(self.size_limit // 512), str(os.getpid()), *args)
+        os.pwrite(self._fd, b" " * 40, 0)  # a full disk is met here, before anything runs
         process = await start(
             "/bin/sh",
             *argv,
@@ -117,7 +119,6 @@ class Git:
             cwd=self.home,
             pass_fds=(self._fd,),
         )
-        os.pwrite(self._fd, f"{process.pid} {os.getpid()}".ljust(40).encode(), 0)
         try:
             async with asyncio.timeout(deadline):
                 output, error = await _communicate(process, stdin)

@@ -1,7 +1,7 @@
 """Process groups of our own short commands, and the lock file that names the one at work.
 
-A command inherits the lock, so that it is held as long as anything of the command lives, whatever
-became of the control plane that started it.
+A command writes itself and its owner into the file, and inherits the lock, so that it is held, and found,
+as long as anything of the command lives, whatever became of the control plane that started it.
 """
 
 import asyncio

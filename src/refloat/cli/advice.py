@@ -1,8 +1,11 @@
-"""What to do about the failures that everybody meets with a first application."""
+"""What to do about the failures that everybody meets with a first application, and why nothing goes on."""
+
+import contextlib
 
 import click
 
 from refloat.cli.client import Client, Json
+from refloat.cli.problems import Problem
 
 LISTEN = "the application must listen on 127.0.0.1:$PORT, which is another port for every version"
 _KNOWN = (
@@ -22,3 +25,15 @@ def explain(server: Client, environment: Json, deployment_id: str) -> None:
         if words in text:
             click.echo(f"  hint: {hint}; then `refloat up` again", err=True)
             return
+
+
+_WAITING = ("halted", "waits_for_node", "waits_for_room")
+
+
+def waits_for(server: Client, deployment_id: str | None) -> str:
+    """Why nothing of a deployment goes on; "" when it does, or when that cannot be told now."""
+    with contextlib.suppress(Problem):
+        body = server.get(f"/refloat/deployment/{deployment_id}/explain") if deployment_id else {}
+        if body.get("situation") in _WAITING:
+            return str(body["reason"])
+    return ""

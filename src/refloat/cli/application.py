@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Problem
 from refloat.cli.scope import Scope
+from refloat.cli.working_tree import folder_of
 
 PROJECT = "local"
 _PORT = 8000
@@ -137,10 +138,17 @@ def _named(client: Client, path: str, name: str) -> Json | None:
 
 
 def _check_origin(known: Json, url: str, environment: Json) -> None:
-    source = known.get("git_repository") or {}
-    if source.get("url") != url:
-        raise Problem(
-            f"the environment {environment['name']} has a service {known['name']!r} already,"
-            f" from {source.get('url') or 'another kind of source'}",
-            hint="choose another name by --name or --environment",
+    its = str((known.get("git_repository") or {}).get("url") or "")
+    if its == url:
+        return
+    folder = folder_of(its)
+    hint = "choose another name by --name or --environment"
+    if folder and not folder.exists():
+        hint += (
+            f"; if that folder was moved here, delete what it left: refloat env delete {environment['id']}"
         )
+    raise Problem(
+        f"the environment {environment['name']} has a service {known['name']!r} already,"
+        f" from {folder or its or 'another kind of source'}",
+        hint=hint,
+    )

@@ -10,7 +10,7 @@ import httpx
 
 from refloat.cli import context
 from refloat.cli.client import Json
-from refloat.cli.problems import Problem, Unreachable
+from refloat.cli.problems import Exit, Problem, Unreachable
 from refloat.settings import Settings
 from refloat.supervisor.directories import holding, make_data_directory, private
 from refloat.supervisor.occupancy import occupant
@@ -141,15 +141,28 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _READY_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if who_answers(self.url) is Found.REFLOAT:
+        try:
+            if self._is_ready(process):
                 return
-            time.sleep(_LOOK_SECONDS)
+        except KeyboardInterrupt:
+            raise Problem(
+                "interrupted; the server goes on starting",
+                hint="`refloat up` goes on with it, `refloat down` ends it",
+                code=Exit.INTERRUPTED,
+            ) from None
         why = f"ended with {process.returncode}" if process.poll() is not None else "is not ready"
         if process.poll() is None:
             process.terminate()
         raise self._not_started(why, begin)
+
+    def _is_ready(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Waits until it answers, ended, or took too long."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            if who_answers(self.url) is Found.REFLOAT:
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
 
     def _not_started(self, why: str, begin: int) -> Problem:
         with open(self.log, "rb") as log:

@@ -31,7 +31,7 @@ from refloat.supervisor.processes import LocalSupervisor
 _GIT = (2, 28)
 """The first that makes a repository with a branch of a given name."""
 _SCARCE, _LITTLE = 200 * 1024**2, 2 * 1024**3
-_PACKAGES = {DatabaseType.POSTGRESQL: "postgresql", DatabaseType.REDIS: "valkey-server"}
+_PACKAGES = {DatabaseType.POSTGRESQL: "postgresql", DatabaseType.REDIS: "redis-server"}
 
 
 class Verdict(StrEnum):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from datetime import datetime
+from textwrap import wrap
 
 import click
 from rich.console import Console
@@ -40,7 +41,7 @@ class LiveTree:
         self._deployment_id = deployment_id
         self._progress = Progress(self._stages())
         self._lock = threading.Lock()
-        self._note = self._lost = ""
+        self._note = self._lost = self._waits = ""
         self._over = threading.Event()
         self._reader = threading.Thread(target=self._read_on, daemon=True)
         self._console = Console(highlight=False)
@@ -61,7 +62,7 @@ class LiveTree:
         self._over.set()
         if ended:
             self._look()
-        self._note = self._lost = ""
+        self._note = self._lost = self._waits = ""
         self._live.stop()
 
     def change(self, line: Json, at: datetime) -> None:
@@ -71,6 +72,10 @@ class LiveTree:
     def note(self, text: str) -> None:
         """A line below the tree."""
         self._note = text
+
+    def waits(self, text: str) -> None:
+        """Lines below the tree that say why nothing goes on, until `waits("")`."""
+        self._waits = text
 
     def lost(self, text: str) -> None:
         """A line below the tree until the server is heard again, which is `lost("")`."""
@@ -92,9 +97,11 @@ class LiveTree:
                 self._progress.journal(journal["results"], time.monotonic())
 
     def _drawn(self) -> Text:
+        told = [it for it in (self._waits, self._note, self._lost) if it]
+        notes = [line for it in told for line in wrap(it, self._console.width)]
         with self._lock:
-            lines = self._progress.lines(time.monotonic(), self._console.height - _KEPT_FREE)
+            lines = self._progress.lines(time.monotonic(), self._console.height - _KEPT_FREE - len(notes))
         if not lines:
             lines = ["waiting …"]
-        notes = [click.style(it, fg="yellow") for it in (self._note, self._lost) if it]
-        return Text.from_ansi("\n".join([*lines, *notes]), no_wrap=True, overflow="ellipsis")
+        shown = [*lines, *(click.style(it, fg="yellow") for it in notes)]
+        return Text.from_ansi("\n".join(shown), no_wrap=True, overflow="ellipsis")

@@ -1,7 +1,9 @@
 """The `refloat` command. Commands are loaded when they are named, heavy imports inside them when they run."""
 
+import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -68,12 +70,24 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click itself would end with 1, as if the deployment had failed
+            raise _Unread from None
+
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         inherited: Any = super().main
         run = partial(inherited, *args, standalone_mode=False, **extra)
         if not standalone_mode:
             return run()
+        if sys.stdout is None:  # closed by who started us; what it would say is for nobody
+            sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         sys.exit(_exit_code(run))
+
+
+class _Unread(Exception):
+    """`refloat logs | head`: the reader has seen enough."""
 
 
 def _exit_code(run: Callable[[], Any]) -> int:
@@ -88,18 +102,26 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except Problem as problem:
         click.echo(problem.words(), err=True)
         return problem.code
-    except BrokenPipeError:  # `refloat logs | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
+    except _Unread:
+        _read_no_more()
+        return Exit.UNREAD
     except OSError as error:
         if not error.filename and error.errno != errno.ENOSPC:
             raise
+        if not error.filename:
+            _read_no_more()
         click.echo(_refused(error).words(), err=True)
         return Exit.FAILED
     except click.Abort:
         click.echo("refloat: interrupted", err=True)
         return Exit.INTERRUPTED
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _read_no_more() -> None:
+    """What is still to be written goes nowhere; the interpreter would complain of it at its end."""
+    with contextlib.suppress(io.UnsupportedOperation):  # nothing that could complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused(error: OSError) -> Problem:

@@ -13,6 +13,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     USAGE = 64
     INTERRUPTED = 130
+    UNREAD = 141
 
 
 class Problem(Exception):

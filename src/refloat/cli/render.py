@@ -73,8 +73,8 @@ _MOVING = ("ING", "QUEUED")
 _KINDS = ("applications", "containers", "jobs", "databases", "helms", "terraforms")
 
 
-def status(body: Json, environment: Json, names: dict[str, str], urls: dict[str, str]) -> str:
-    """The environment on one line, then its services by stage."""
+def status(body: Json, environment: Json, names: dict[str, str], urls: dict[str, str], why: str = "") -> str:
+    """The environment on one line, then its services by stage; `why` nothing goes on, if so."""
     own = body["environment"]
     head = f"{environment['name']}  {state(own['state'])}  {state(own['deployment_status'])}"
     if own["last_deployment_date"]:
@@ -85,6 +85,7 @@ def status(body: Json, environment: Json, names: dict[str, str], urls: dict[str,
             rows.append(_service_row(stage["stage"]["name"], service, names, urls))
     lines = [head, table(rows) if len(rows) > 1 else "no services yet"]
     if own["last_deployment_state"].endswith(_MOVING):
+        lines += [click.style(f"waits: {why}", fg="yellow")] if why else []
         lines.append(f"why it is there, and until when: refloat explain {environment['name']}")
     return "\n".join(lines)
 
@@ -175,11 +176,12 @@ def is_work(state: str) -> bool:
     return state in _WORK
 
 
-def heartbeat(states: Mapping[str, str]) -> str:
-    """What takes so long: the services that have not ended, or the queue."""
+def heartbeat(states: Mapping[str, str], why: str = "") -> str:
+    """What takes so long: the services that have not ended, or the queue. `why` nothing goes on, if so."""
     busy = [f"{who} {word}" for who, word in states.items() if not is_end(word)]
     words = f"still {', '.join(busy)}" if busy else "still waiting" if not states else "still under way"
-    return click.style(f"{'…':>7}  {words}", fg="bright_black")
+    told = click.style(f"{'…':>7}  {words}", fg="bright_black")
+    return told + (click.style(f": {why}", fg="yellow") if why else "")
 
 
 def outcome(item: Json) -> str:

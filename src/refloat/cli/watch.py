@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from refloat.cli import render
+from refloat.cli.advice import waits_for
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Exit, Problem, Unreachable
 
@@ -210,12 +211,17 @@ class Watch:
     def _beat(self) -> None:
         if not self._as_json and time.monotonic() - self._told >= _BEAT_SECONDS - 0.5:
             self._told = time.monotonic()
-            if not self._tree:  # which ticks by itself
-                self._say(render.heartbeat(self._shown))
+            self._tell_wait(waits_for(self._client, self._deployment_id))
             self._beats += 1
             if self._beats >= _ADVICE_BEATS and self._advice and "DEPLOYING" in self._shown.values():
                 self._note(self._advice)
                 self._advice = ""
+
+    def _tell_wait(self, why: str) -> None:
+        if self._tree:  # which ticks by itself
+            self._tree.waits(f"waits: {why}" if why else "")
+        else:
+            self._say(render.heartbeat(self._shown, why))
 
     def _lost(self, why: str) -> None:
         if self._tree:

@@ -6,12 +6,15 @@ object, index or reference of it is written. Files are stored byte for byte: no 
 keyword of somebody's git configuration applies.
 """
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from refloat.cli.problems import Problem
 from refloat.supervisor.directories import holding
@@ -19,10 +22,25 @@ from refloat.supervisor.directories import holding
 BRANCH = "main"
 REBUILT = ("node_modules/", ".venv/", "venv/", "__pycache__/")
 """Left out of a folder without git, which has often no .gitignore: builds make them anew."""
+_SCARCE = 1024 * 1024
+"""Bytes: where there are fewer, that is why git failed, whatever it says."""
 
 _QUIET = {"core.fsmonitor": "false", "core.hooksPath": "/dev/null", "core.untrackedCache": "keep"}
 _ATTRIBUTES = "* !text !eol !crlf !ident !filter !working-tree-encoding\n"
 _ISOLATED = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_ATTR_NOSYSTEM": "1"}
+
+_FOLDER = "folder"
+"""The file in our repository that tells whose it is."""
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a repository of ours at this address was made from; None of any other address."""
+    if not url.startswith("file://"):
+        return None
+    try:
+        return Path(os.fsdecode((Path(unquote(urlsplit(url).path)) / _FOLDER).read_bytes()))
+    except OSError:
+        return None
 
 
 class Snapshot(NamedTuple):
@@ -94,6 +112,7 @@ class WorkingTree:
                 str(self._ours),
             )
             self._checked(_run(words, Path("/"), _ISOLATED, b""))
+        (self._ours / _FOLDER).write_bytes(os.fsencode(self.folder))
         (self._ours / "info").mkdir(exist_ok=True)
         (self._ours / "info/attributes").write_text(_ATTRIBUTES)
         self._git("config", "uploadpack.allowAnySHA1InWant", "true")
@@ -126,6 +145,8 @@ class WorkingTree:
 
     def _checked(self, done: "subprocess.CompletedProcess[bytes]") -> str:
         if done.returncode:
+            if shutil.disk_usage(self._data_dir).free < _SCARCE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._data_dir))
             raise Problem(
                 f"git cannot read the files of {self.folder}: {_said(done)}",
                 hint="make them readable, or ignore them by .gitignore",

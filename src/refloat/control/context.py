@@ -17,7 +17,8 @@ from refloat.store.sealing import Sealer
 @dataclass(frozen=True)
 class Context:
     """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker; `resolve` asks
-    the DNS; `complaint` says why this server does not do its work, "" when it does."""
+    the DNS; `complaint` says why this server does not do its work, "" when it does; `halt` says it with what
+    mends it, which names places of this machine."""
 
     settings: Settings
     database: Database
@@ -27,6 +28,7 @@ class Context:
     platforms: Mapping[ClusterKind, Platform]
     wake: Callable[[], None] = lambda: None
     complaint: Callable[[], str] = lambda: ""
+    halt: Callable[[], str] = lambda: ""
     ids: IdSequence = field(default_factory=IdSequence)
     resolve: Resolve = resolve
     telemetry: Telemetry = field(default_factory=Silent)

@@ -9,11 +9,11 @@ from refloat.control.context import Context
 from refloat.domain.deployment import Deployment, Step
 from refloat.domain.errors import Conflict, NotFound
 from refloat.domain.progress import Action, Phase
-from refloat.domain.resources import Environment
+from refloat.domain.resources import Cluster, Environment
 from refloat.execution.critical_path import Change, Segment, changes, critical_path
 from refloat.execution.explanation import Explanation, explain
 from refloat.execution.limits import ServiceLimits, limits_of
-from refloat.execution.places import waits_for
+from refloat.execution.places import is_here, waits_for
 from refloat.execution.snapshot import open_snapshot
 from refloat.planning.plan import Plan
 from refloat.store import deployments as store
@@ -40,10 +40,17 @@ async def read(context: Context, deployment_id: str) -> Explanation:
             limits,
             ahead=[other for other in waiting if other.id < deployment.id],
             node_reason="" if deployment.ended else await waits_for(reader, environment),
+            halt_reason="" if deployment.ended else await _halt(context, reader, environment),
             room_reason=room_reason,
             is_full=is_full,
             now=context.clock.now(),
         )
+
+
+async def _halt(context: Context, reader: Reader, environment: Environment) -> str:
+    """Why this server does not go on, where the work is this one's."""
+    cluster = await resources.get(reader, Cluster, environment.cluster_id)
+    return context.halt() if is_here(context.platforms, cluster) else ""
 
 
 async def _room(context: Context, reader: Reader, deployment: Deployment) -> tuple[str, bool]:

@@ -43,7 +43,7 @@ def _of_database(capabilities: Capabilities, database: Database) -> str:
     return ""
 
 
-_PACKAGES = {"POSTGRESQL": "postgresql-{major}", "REDIS": "valkey-server (or redis-server)"}
+_PACKAGES = {"POSTGRESQL": "postgresql-{major}", "REDIS": "redis-server (or valkey-server)"}
 
 
 def _remedy(database: Database) -> str:

@@ -26,6 +26,8 @@ class Situation(StrEnum):
     """Its cluster is asked to do as much at once as it takes."""
     NEXT = "next"
     """Nothing is in front of it: the next look at the queue begins it."""
+    HALTED = "halted"
+    """The server that works on it cannot go on: nothing can be stored, for one."""
     RUNNING = "running"
     CANCELING = "canceling"
     ENDED = "ended"
@@ -68,6 +70,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     ahead: tuple[Deployment, ...] = ()
     """Those that go first, the running one before those that wait."""
     node_reason: str = ""
+    halt_reason: str = ""
+    """Why nothing goes on though a server lives: it can store nothing, for one."""
     room_reason: str = ""
     """What its cluster is asked to do by others, as far as it concerns one that waits."""
     doing: tuple[Doing, ...] = ()
@@ -84,15 +88,17 @@ def explain(
     *,
     ahead: Sequence[Deployment] = (),
     node_reason: str = "",
+    halt_reason: str = "",
     room_reason: str = "",
     is_full: bool = False,
     now: datetime,
 ) -> Explanation:
     """`plan` and `limits` are of a deployment that began; `node_reason` says why no server can work on it,
-    `room_reason` what its cluster does already, `is_full` whether that is all it takes."""
+    `halt_reason` why the one that does cannot go on, `room_reason` what its cluster does already, `is_full`
+    whether that is all it takes."""
     planned = {service.service_id: service for service in plan.services} if plan else {}
     named = {target.service_id: target for target in targets}
-    situation = _situation(deployment, bool(ahead), node_reason, is_full)
+    situation = _situation(deployment, bool(ahead), node_reason, halt_reason, is_full)
     coming = tuple(_coming(plan, named, steps)) if plan and not deployment.ended else ()
     ends_by = None
     if plan and situation in (Situation.RUNNING, Situation.CANCELING):
@@ -104,6 +110,7 @@ def explain(
         now=now,
         ahead=tuple(ahead),
         node_reason=node_reason,
+        halt_reason=halt_reason,
         room_reason=room_reason,
         doing=tuple(_doing(step, named, planned, limits) for step in _open(deployment, steps)),
         coming=coming,
@@ -111,13 +118,17 @@ def explain(
     )
 
 
-def _situation(deployment: Deployment, is_behind: bool, node_reason: str, is_full: bool) -> Situation:
+def _situation(
+    deployment: Deployment, is_behind: bool, node_reason: str, halt_reason: str, is_full: bool
+) -> Situation:
     if deployment.ended:
         return Situation.ENDED
     if is_behind:
         return Situation.BEHIND
     if node_reason:
         return Situation.NODE
+    if halt_reason:
+        return Situation.HALTED
     if deployment.owner is None:
         return Situation.ROOM if is_full else Situation.NEXT
     return Situation.CANCELING if deployment.phase is Phase.CANCELING else Situation.RUNNING

@@ -81,9 +81,12 @@ class StepLog:
 def redact(line: str, secrets: Iterable[str]) -> str:
     """The line without the values of secrets; very short ones would only cut words apart.
 
-    The longest first: a URL with a password in it is a secret as a whole.
+    The longest first: a URL with a password in it is a secret as a whole. Of one that has several lines, as
+    private keys have, each is one: what prints it prints them one by one.
     """
-    for secret in sorted(secrets, key=len, reverse=True):
+    values = tuple(secrets)
+    parts = (part.strip() for value in values if "\n" in value for part in value.splitlines())
+    for secret in sorted((*values, *parts), key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             line = line.replace(secret, REDACTED)
     return line

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from refloat.clock import Clock
+from refloat.domain.errors import StorageFull
 from refloat.domain.replicas import Term
 from refloat.execution.capacity import Capacity
 from refloat.execution.crash import CrashPoints
@@ -27,7 +28,8 @@ log = structlog.get_logger()
 class NodeWork:
     """Done by a new worker in each term, so that a former self is a stranger.
 
-    `prepare` brings up what the node needs first, and may be repeated.
+    `prepare` brings up what the node needs first, and may be repeated. `room` says how full the disk of the
+    database is, where that is known.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class NodeWork:
         crash: CrashPoints,
         prepare: Callable[[], Awaitable[None]],
         telemetry: Telemetry | None = None,
+        room: Callable[[], str] = lambda: "",
     ) -> None:
         self.prepare = prepare
         self._database = database
@@ -54,6 +57,7 @@ class NodeWork:
         self._capacity = capacity
         self._crash = crash
         self._telemetry = telemetry
+        self._room = room
         self._worker: Worker | None = None
         self._is_ours = False
 
@@ -70,7 +74,13 @@ class NodeWork:
             return "the work on the queues is not under way; it is being begun"
         if (silent := self._worker.silent_seconds) > _SILENT_SECONDS:
             return f"the queues were not looked at for {silent:.0f} s"
-        return ""
+        return self._worker.refusal.message if self._worker.refusal else ""
+
+    def halt(self) -> str:
+        """The same for those who may know where the data is, and what mends it."""
+        error = self._worker.refusal if self._worker else None
+        room = self._room() if isinstance(error, StorageFull) else ""
+        return "; ".join(filter(None, (self.complaint(), room, error.hint if error else "")))
 
     async def alone(self) -> None:
         """Until cancelled, on a database that nobody shares; what `prepare` does was done.

@@ -39,8 +39,8 @@ def _behind(it: Explanation) -> Iterator[str]:
     for position, other in enumerate(it.ahead):
         state = "runs" if other.owner else "waits"
         yield f"  {position}. {_called(other)} {state}: {other.id}"
-    if it.node_reason:
-        yield f"nothing moves: {it.node_reason}"
+    if it.node_reason or it.halt_reason:
+        yield f"nothing moves: {it.node_reason or it.halt_reason}"
     yield "it begins when they have ended; what the first one waits for is told by"
     yield f"  refloat explain {first.environment_id} --version {first.id}"
 
@@ -51,6 +51,14 @@ def _node(it: Explanation) -> Iterator[str]:
         yield from _steps(it)
     yield from _next_steps(it)
     yield "a server that is started on that node goes on with it; it is not lost"
+
+
+def _halted(it: Explanation) -> Iterator[str]:
+    yield f"{_called(it.deployment)} waits: {it.halt_reason}"
+    if it.doing:
+        yield from _steps(it)
+    yield from _next_steps(it)
+    yield "it goes on by itself when that is mended; nothing of it is lost"
 
 
 def _next(it: Explanation) -> Iterator[str]:
@@ -91,6 +99,7 @@ def _ended(it: Explanation) -> Iterator[str]:
 _SITUATIONS = {
     Situation.BEHIND: _behind,
     Situation.NODE: _node,
+    Situation.HALTED: _halted,
     Situation.ROOM: _room,
     Situation.NEXT: _next,
     Situation.RUNNING: _running,

@@ -90,6 +90,8 @@ class Worker:
         self._crash = crash or NoCrash()
         self._telemetry = telemetry or Silent()
         self._looked_at = clock.monotonic()
+        self.refusal: RefloatError | None = None
+        """Why nothing could be stored when it was last tried."""
         self._runners: dict[str, Runner] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they began
         self._wake = asyncio.Event()
@@ -116,7 +118,9 @@ class Worker:
                 self._looked_at = self._clock.monotonic()
                 try:
                     await self._look()
+                    self.refusal = None
                 except RefloatError as error:  # a full disk, for one: try again at the next tick
+                    self._note(error)
                     log.error("the queue could not be moved", reason=str(error))
                 with contextlib.suppress(TimeoutError):
                     await self._pause()
@@ -124,6 +128,10 @@ class Worker:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _note(self, error: RefloatError) -> None:
+        if isinstance(error, STORAGE):
+            self.refusal = error
 
     async def _pause(self) -> None:
         waits = [
@@ -284,6 +292,7 @@ class Worker:
         try:
             await self._run(deployment, runner)
         except STORAGE as error:
+            self._note(error)
             log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()

@@ -86,7 +86,9 @@ def translated() -> Iterator[None]:
     except asyncpg.UniqueViolationError as error:
         raise NameTaken(str(error)) from None
     except _FULL as error:
-        raise StorageFull(f"nothing can be stored: {error}", hint="free disk space") from None
+        raise StorageFull(
+            f"nothing can be stored: {error}", hint="free disk space where PostgreSQL has its data"
+        ) from None
     except asyncpg.ReadOnlySQLTransactionError as error:
         raise StorageLost(f"the database cannot be written: {error}", hint="connect to the primary") from None
     except _LOST as error:

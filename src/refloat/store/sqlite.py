@@ -19,6 +19,7 @@ from refloat.store.database import NameTaken, Query, Reader, Row, Transaction
 
 _DIALECT = sqlite_dialect.dialect(paramstyle="named")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON")
+_ROOM = "free disk space: `refloat doctor` shows how much there is, `refloat clean` frees what builds keep"
 _UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 
@@ -85,7 +86,7 @@ class SqliteDatabase:
 
     def _undo(self) -> None:
         if not self._writer.in_transaction:  # SQLite gave the whole batch up: a full disk
-            self._fail_batch(StorageFull("the database could not write", hint="free disk space"))
+            self._fail_batch(StorageFull("the database could not write", hint=_ROOM))
             return
         self._writer.execute("ROLLBACK TO unit")
         self._writer.execute("RELEASE unit")
@@ -186,5 +187,5 @@ def _translation(error: sqlite3.Error) -> Exception:
     if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode in _UNIQUE:
         return NameTaken(str(error))
     if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "disk I/O" in str(error)):
-        return StorageFull(f"nothing can be stored: {error}", hint="free disk space")
+        return StorageFull(f"nothing can be stored: {error}", hint=_ROOM)
     return error

@@ -184,8 +184,9 @@ class Shim:
         spec, doing, code = self._spec, "prepare the process", NOT_RUNNABLE
         try:
             os.setsid()
-            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; its children must not
-                signal.signal(ignored, signal.SIG_DFL)
+            for each in signal.valid_signals():  # by Python, or by the script that began the server with &
+                if signal.getsignal(each) == signal.SIG_IGN:
+                    signal.signal(each, signal.SIG_DFL)
             for group in spec["groups"]:
                 write(f"{group}/cgroup.procs", "0")
             ends = os.open(os.devnull, os.O_RDONLY), self._outputs["out"][1], self._outputs["err"][1]

@@ -8,6 +8,7 @@ from refloat.api.routes.environments import ROUTES as ENVIRONMENTS
 from refloat.api.routes.garbage import ROUTES as GARBAGE
 from refloat.api.routes.insight import ROUTES as INSIGHT
 from refloat.api.routes.organizations import ROUTES as ORGANIZATIONS
+from refloat.api.routes.output import ROUTES as OUTPUT
 from refloat.api.routes.queue import ROUTES as QUEUE
 from refloat.api.routes.refloat import ROUTES as REFLOAT
 from refloat.api.routes.registries import ROUTES as REGISTRIES
@@ -29,6 +30,7 @@ ROUTES = (
     *DEPLOYMENTS,
     *QUEUE,
     *SERVICE_ACTIONS,
+    *OUTPUT,
     *REFLOAT,
     *INSIGHT,
     *GARBAGE,

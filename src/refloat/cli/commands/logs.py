@@ -1,4 +1,4 @@
-"""`refloat logs`: the log of a deployment, once or to its end."""
+"""`refloat logs`: the log of a deployment, once or to its end; or what an application prints."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,33 @@ if TYPE_CHECKING:
 @click.option(
     "--version", metavar="ID", help="A deployment's request id or execution id. Default: the last one."
 )
+@click.option(
+    "--service", metavar="NAME", help="What this application prints while it runs; --follow goes on and on."
+)
 @timeout_option
 @as_json_option
 def logs(
-    environment: str | None, follow: bool, version: str | None, timeout: float | None, as_json: bool
+    environment: str | None,
+    follow: bool,
+    version: str | None,
+    service: str | None,
+    timeout: float | None,
+    as_json: bool,
 ) -> int:
-    """Print the log of a deployment."""
+    """Print the log of a deployment, or of an application that runs."""
     from refloat.cli import render
-    from refloat.cli.lookup import find_environment
+    from refloat.cli.lookup import find_environment, find_services
 
     check_timeout(timeout, follows=follow, option="--follow")
+    if service and version:
+        raise click.UsageError("--version does not go with --service: what runs is what was deployed last")
     server = client()
     found = find_environment(server, environment)
+    if service:
+        from refloat.cli.output import tell
+
+        [meant] = find_services(server, found, [service])
+        return tell(server, meant, follow=follow, timeout=timeout, as_json=as_json)
     query = {"version": version} if version else {}
     if follow:
         return _follow(server, found, query, timeout, as_json)

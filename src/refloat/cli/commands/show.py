@@ -13,6 +13,7 @@ ACTIONS = ("deploy", "redeploy", "restart", "rollback", "stop", "uninstall", "de
 def status(environment: str | None, as_json: bool) -> None:
     """Show what is deployed, and whether it equals what is configured."""
     from refloat.cli import render
+    from refloat.cli.advice import waits_for
     from refloat.cli.lookup import find_environment
 
     server = client()
@@ -24,7 +25,8 @@ def status(environment: str | None, as_json: bool) -> None:
         return
     names = {it["id"]: it["name"] for it in server.get(f"{path}/services")["results"]}
     urls = {it["service_id"]: it["url"] for it in server.get(f"{path}/link")["results"]}
-    click.echo(render.status(body, found, names, urls))
+    why = waits_for(server, body["environment"]["deployment_request_id"])
+    click.echo(render.status(body, found, names, urls, why))
 
 
 @click.command()

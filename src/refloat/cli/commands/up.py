@@ -13,12 +13,6 @@ from refloat.cli.problems import Exit, Problem
 if TYPE_CHECKING:
     from refloat.cli.application import Application
     from refloat.cli.client import Client
-    from refloat.cli.working_tree import WorkingTree
-
-
-_NAME_A_COMMAND = (
-    "add a Procfile with a line like `web: python server.py`, or give the folder of the application"
-)
 
 
 class Wish(NamedTuple):
@@ -90,6 +84,7 @@ def _from_url(url: str, branch: str | None, wish: Wish) -> int:
 def _from_folder(source: str, wish: Wish) -> int:
     from refloat.cli import context
     from refloat.cli.application import Application
+    from refloat.cli.runnable import check_that_it_runs
     from refloat.cli.working_tree import BRANCH, WorkingTree
 
     environ = context.with_remembered(os.environ)
@@ -101,7 +96,7 @@ def _from_folder(source: str, wish: Wish) -> int:
         )
     folder = _folder(source)
     tree = WorkingTree(folder, context.read_settings(environ).data_dir)
-    _check_that_it_runs(tree)
+    check_that_it_runs(tree)
     name = _name(wish, tree.folder.name)
     server = _server(wish)
     snapshot = tree.snapshot()
@@ -137,27 +132,6 @@ def _folder(source: str) -> Path:
             f"{folder.resolve()} is not the folder of one application", hint="change to it, or give its path"
         )
     return folder
-
-
-def _check_that_it_runs(tree: "WorkingTree") -> None:
-    """Refuse here what the build would refuse, before anything is made or started."""
-    from refloat.builders.detect import detect
-    from refloat.domain.errors import BuildFailed
-
-    def read(name: str) -> str:
-        path = tree.folder / name
-        try:
-            return path.read_text(errors="replace") if path.is_file() else ""
-        except OSError as error:
-            raise Problem(
-                f"{path} cannot be read: {error.strerror}", hint="make it readable, or have git ignore it"
-            ) from None
-
-    try:
-        detect(tree.files(), read)
-    except BuildFailed as error:
-        hint = _NAME_A_COMMAND if "_path" in error.hint else error.hint  # those are words of the API
-        raise Problem(f"{tree.folder}: {error.message}", hint=hint) from None
 
 
 def _server(wish: Wish) -> "Client":

@@ -74,13 +74,14 @@ def set_variables(environment: str, assignments: tuple[str, ...], service: str |
 @secret.command("set")
 @environment_argument
 @click.argument("key")
+@click.argument("rest", nargs=-1, metavar="")
 @service_option
 @as_json_option
-def set_secret(environment: str, key: str, service: str | None, as_json: bool) -> None:
+def set_secret(environment: str, key: str, rest: tuple[str, ...], service: str | None, as_json: bool) -> None:
     """Set a secret. Its value is asked for, or read from standard input, so that no shell keeps it."""
     from refloat.cli.scope import Scope
 
-    if "=" in key:
+    if rest or "=" in key:
         raise click.UsageError("give the key only; the value is asked for, or piped in")
     scope = Scope.find(client(), environment, service)
     if sys.stdin.isatty():
