@@ -2,12 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 
+class Alarm(Protocol):
+    """A call that will come."""
+
+    def cancel(self) -> object:
+        """It will not, unless it came already."""
+        ...
+
+
 class Clock(Protocol):
-    """The two things the control plane asks of time."""
+    """The things the control plane asks of time."""
 
     def now(self) -> datetime:
         """The wall clock: aware, UTC, microseconds; for people and records."""
@@ -19,6 +28,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait; ends early only by cancellation."""
+        ...
+
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        """Call this after so long; much cheaper than a task that sleeps."""
         ...
 
 
@@ -33,3 +46,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        return asyncio.get_running_loop().call_later(seconds, ring)

@@ -1,12 +1,12 @@
 """A failure, and a death meanwhile: domains lead to what serves in the end."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from refloat.clock import SystemClock
+from refloat.clock import Alarm, SystemClock
 from refloat.execution.crash import Moment
 from tests.simulation.control_plane import ControlPlane
 from tests.simulation.test_crash_everywhere import DiesAt, _run_until_death
@@ -23,6 +23,9 @@ class Hurried(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / 20)
+
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        return super().alarm(seconds / 20, ring)
 
 
 @pytest.fixture

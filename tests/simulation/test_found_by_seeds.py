@@ -47,6 +47,9 @@ class GoesBack:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, ring)
+
 
 async def test_requests_keep_their_order_when_the_wall_clock_goes_back(tmp_path: Path) -> None:
     plane = ControlPlane(tmp_path, clock=GoesBack())

@@ -309,7 +309,9 @@ async def _one_step_ahead(migrated: Path) -> AsyncIterator[tuple[World, Journal]
     world = World(migrated)
     await world.open()
     journal = await world.journal("", "")
-    await journal.step("s", _STEPS[0], lambda: world._effect(_STEPS[0], "", ""), 5, then=Next(_STEPS[1]))
+    await journal.step(
+        "s", _STEPS[0], lambda: world._effect(_STEPS[0], "", ""), 5, then=lambda: Next(_STEPS[1])
+    )
     yield world, journal
     await world.database.close()
 
@@ -353,7 +355,7 @@ async def test_a_cancel_that_comes_during_a_step_keeps_the_next_one_from_being_w
             await store.request_cancel(tx, "d")
         return {}
 
-    await journal.step("s", _STEPS[0], canceled_meanwhile, 5, then=Next(_STEPS[1]))
+    await journal.step("s", _STEPS[0], canceled_meanwhile, 5, then=lambda: Next(_STEPS[1]))
     assert await _written(world) == {_STEPS[0]: (Outcome.DONE, 1)}
     with pytest.raises(CancelRequested):
         await journal.step("s", _STEPS[1], canceled_meanwhile, 5)

@@ -17,16 +17,42 @@ class Overdue(Exception):
 
 
 async def within(clock: Clock, work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """The result of the work; raises Overdue after the time, when the cancelled work has ended."""
-    task = asyncio.ensure_future(work)
-    alarm = asyncio.ensure_future(clock.sleep(seconds))
+    """The result of the work; raises Overdue after the time, when the cancelled work has ended.
+
+    Whoever asks does the work: a task for each step and one more for its alarm cost more than most steps.
+    Being cancelled, or late, outweighs whatever the work made of it.
+    """
+    limit = _Limit()
+    alarm = clock.alarm(seconds, limit.ring)
     try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Overdue
+        result = await work
+    except (Exception, asyncio.CancelledError):
+        limit.settle()
+        raise
     finally:
-        for each in (task, alarm):
-            if not each.done():
-                each.cancel()
-        await asyncio.gather(task, alarm, return_exceptions=True)
+        alarm.cancel()
+    limit.settle()
+    return result
+
+
+class _Limit:
+    """Cancels the task that it is made in when it rings, and knows that from a cancellation by others."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        self._rang = False
+
+    def ring(self) -> None:
+        self._rang = True
+        self._task.cancel()
+
+    def settle(self) -> None:
+        """Raises CancelledError if others cancelled the work, Overdue if only we did."""
+        cancelled = self._task.uncancel() if self._rang else self._task.cancelling()
+        if cancelled > self._cancelled_before:
+            raise asyncio.CancelledError
+        if self._rang:
+            raise Overdue from None

@@ -36,10 +36,12 @@ _UNDOING = (StepName.REVERT, StepName.DISCARD)
 
 
 class Next(msgspec.Struct, frozen=True):
-    """The step of the same service that follows at once, and what is shown from its beginning."""
+    """A step that begins, what is shown from its beginning, and how many builds the deployment needs from
+    then on: what it needs no more is free for other deployments."""
 
     name: StepName
     phase: Phase | None = None
+    builds: int | None = None
 
 
 class CancelRequested(Exception):
@@ -71,6 +73,7 @@ class Journal:
         self._targets = {target.service_id: target for target in fresh or ()}
         self._is_fresh = fresh is not None
         self._ordinal = 0
+        self._builds = deployment.builds
         self._since: dict[tuple[str, str], float] = {}
         self._ahead: set[tuple[str, str]] = set()
         """Written down together with the end of the step before."""
@@ -121,21 +124,23 @@ class Journal:
         deadline: float,
         *,
         phase: Phase | None = None,
+        builds: int | None = None,
         completes: InTransaction | None = None,
         despite_cancel: bool = False,
-        then: Next | None = None,
+        then: Callable[[], Next] | None = None,
     ) -> Output:
         """Do a step once: a finished one returns its output again, another one is begun and ended.
 
         `phase` is shown from its beginning; `completes` writes what belongs to its success into the same
         transaction as its end. Past the deadline (seconds) it fails as StepFailed. After a cancel only
         steps that clean up begin (`despite_cancel`); others raise CancelRequested. The step that comes
-        `then` is written down in the same transaction, and its caller begins it next.
+        `then` is written down in the same transaction, and its caller begins it next; what it is can be told
+        once this one has ended.
         """
         if (finished := self.output(service_id, name)) is not None:
             return finished
         with bound_contextvars(step=str(name), **({"service": service_id} if service_id else {})):
-            await self._open(service_id, Next(name, phase), despite_cancel)
+            await self._open(service_id, Next(name, phase, builds), despite_cancel)
             return await self._do(service_id, name, effect, deadline, completes, then)
 
     async def _open(self, service_id: str, it: Next, despite_cancel: bool) -> None:
@@ -158,7 +163,7 @@ class Journal:
         effect: Effect,
         deadline: float,
         completes: InTransaction | None,
-        then: Next | None,
+        then: Callable[[], Next] | None,
     ) -> Output:
         self._crash.arm(name)
         self._since[service_id, name] = self._clock.monotonic()
@@ -200,6 +205,9 @@ class Journal:
             started_at=self._clock.now(),
         )
         await store.begin_step(tx, step)
+        if it.builds is not None and it.builds < self._builds:
+            self._builds = it.builds
+            await store.set_builds(tx, self.deployment.id, it.builds)
         if target:
             waiting = (Phase.WAITING,) if target.phase is Phase.QUEUED else ()
             for phase in (*waiting, *([it.phase] if it.phase else [])):
@@ -213,7 +221,7 @@ class Journal:
         outcome: Outcome,
         output: Output,
         completes: InTransaction | None = None,
-        then: Next | None = None,
+        then: Callable[[], Next] | None = None,
     ) -> None:
         text = msgspec.json.encode(output).decode()
         now, key = self._clock.now(), (service_id, name)
@@ -223,10 +231,10 @@ class Journal:
             await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
             if completes:
                 await completes(tx, output)
-            if then and not canceled and self.output(service_id, then.name) is None:
+            if then and not canceled and self.output(service_id, (following := then()).name) is None:
                 # Known before the commit, so that whoever is interrupted in that ends it.
-                self._steps[service_id, then.name] = await self._begin(tx, service_id, then, target)
-                self._ahead.add((service_id, then.name))
+                self._steps[service_id, following.name] = await self._begin(tx, service_id, following, target)
+                self._ahead.add((service_id, following.name))
         begun = self._steps[service_id, name]
         seconds = self._clock.monotonic() - self._since.get(key, self._clock.monotonic())
         self.telemetry.step_ended(StepName(name), outcome, seconds)
@@ -244,12 +252,6 @@ class Journal:
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return (await self._own_target(tx, ""))[0]
-
-    async def reserve_builds(self, builds: int) -> None:
-        """How many may be under way from now on; the others are free for other deployments."""
-        async with self._database.transaction() as tx:
-            await self.own(tx)
-            await store.set_builds(tx, self.deployment.id, builds)
 
     async def assert_ours(self) -> None:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""

@@ -57,7 +57,6 @@ class Runner:
         self._cleaning: set[asyncio.Task[None]] = set()
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
-        self._reserved = self.deployment.builds
         self._building = asyncio.Semaphore(max(1, self.deployment.builds))
 
     @property
@@ -167,15 +166,7 @@ class Runner:
         building = [m for m in members if StepName.BUILD in m.plan.steps and self._open(m)]
         if not await self._together(building, self._build, stop_at_failure=True):
             return False
-        self._give_back_builds(stage)
         return await self._together([m for m in members if self._tailing(m)], self._finish)
-
-    def _give_back_builds(self, stage: StagePlan) -> None:
-        """What the stages after this one do not need is free for other deployments."""
-        later = self._plan.stages[self._plan.stages.index(stage) + 1 :]
-        if (still := widest(later)) < self._reserved:
-            self._reserved = still
-            self._tails.append(asyncio.create_task(self._journal.reserve_builds(still)))
 
     def _steps_of(self, stage: StagePlan, service: ServicePlan) -> ServiceSteps:
         return ServiceSteps(
@@ -185,6 +176,8 @@ class Runner:
             self._snapshot.services.get(service.service_id),
             self._snapshot.before.get(service.service_id),
             self._fields.get(service.service_id, {}),
+            alone=len(stage.services) == 1,
+            builds_after=widest(self._plan.stages[self._plan.stages.index(stage) + 1 :]),
         )
 
     def _open(self, steps: ServiceSteps) -> bool:
@@ -244,7 +237,7 @@ class Runner:
     # -- one service
 
     async def _build(self, steps: ServiceSteps) -> None:
-        await self._guarded(steps, _BUILD_STEPS, self._building)
+        await self._guarded(steps, _BUILD_STEPS, self._building, steps.following_build)
 
     async def _finish(self, steps: ServiceSteps) -> None:
         if self._open(steps):
@@ -258,9 +251,14 @@ class Runner:
             self._tails.append(asyncio.create_task(self._retire(steps)))
 
     async def _guarded(
-        self, steps: ServiceSteps, names: Sequence[StepName], slots: asyncio.Semaphore
+        self,
+        steps: ServiceSteps,
+        names: Sequence[StepName],
+        slots: asyncio.Semaphore,
+        following: StepName | None = None,
     ) -> None:
-        """Do these steps; turn whatever goes wrong into the target's outcome."""
+        """Do these steps, to be followed by another one at once; turn whatever goes wrong into the target's
+        outcome."""
         try:
             if slots.locked() and self._journal.target(steps.service_id).phase is Phase.QUEUED:
                 await self._journal.advance(steps.service_id, Phase.WAITING, despite_cancel=False)
@@ -269,9 +267,9 @@ class Runner:
                     raise asyncio.CancelledError
                 if failure := self._journal.failure(steps.service_id):
                     raise StepFailed(failure)
-                for name, following in pairwise((*names, None)):
+                for name, then in pairwise((*names, following)):
                     assert name
-                    await steps.do(name, following)
+                    await steps.do(name, then)
                 if not names or not steps.main:
                     await self._journal.pass_by(steps.service_id)
         except CancelRequested:

@@ -35,13 +35,21 @@ class ServiceInDeployment:
         snapshot: ServiceSnapshot | None,
         before: Applied | None,
         fields: dict[str, str],
+        *,
+        alone: bool = False,
+        builds_after: int = 0,
     ) -> None:
+        """`alone`: nothing else is in its stage. `builds_after`: how many builds the stages after it do side
+        by side."""
         self.plan = plan
         self._means = means
         self._stage_position = stage_position
         self._snapshot = snapshot
         self._before = before
         self._fields = fields
+        self._alone = alone
+        self._builds_after = builds_after
+        self._built: Artifact | None = None
         self._outputs: dict[str, str] | None = None
         self._produced: dict[str, JobOutput] = {}
 
@@ -58,6 +66,12 @@ class ServiceInDeployment:
     def main(self) -> tuple[StepName, ...]:
         """The steps that decide the outcome."""
         return self.plan.steps[: len(self.plan.steps) - len(self.tail)]
+
+    @property
+    def following_build(self) -> StepName | None:
+        """The step that may be written down together with the end of the build: alone in its stage, it waits
+        for no build of others."""
+        return next(iter(self.main[1:]), None) if self._alone else None
 
     @property
     def tail(self) -> tuple[StepName, ...]:
@@ -105,14 +119,17 @@ class ServiceInDeployment:
 
     def _artifact(self) -> Artifact:
         if self.plan.action is not Action.DEPLOY:
-            return self._old().artifact
+            return self._old.artifact
         if StepName.BUILD not in self.plan.steps:
             image = self._snapshot.image if self._snapshot else ""
             return Artifact(key=image, location=image, web=())
-        output = self._means.journal.output(self.service_id, StepName.BUILD)
-        assert output is not None
-        return msgspec.convert(output[ARTIFACT], Artifact)
+        if self._built is None:
+            output = self._means.journal.output(self.service_id, StepName.BUILD)
+            assert output is not None
+            self._built = msgspec.convert(output[ARTIFACT], Artifact)
+        return self._built
 
+    @cached_property
     def _old(self) -> Revision:
         """What was applied before, in the hands of this deployment."""
         assert self._before is not None
@@ -131,10 +148,12 @@ class ServiceInDeployment:
         """The key of the revision this deployment makes."""
         return f"{self.service_id}.{self._means.journal.deployment.number}"
 
+    @cached_property
     def _revision(self) -> Revision:
+        """What this deployment makes of it, known once its artifact is there and its outputs are read."""
         deployment = self._means.journal.deployment
         if self.plan.action is not Action.DEPLOY:
-            return msgspec.structs.replace(self._old(), key=self.new_key)
+            return msgspec.structs.replace(self._old, key=self.new_key)
         assert self._snapshot is not None
         return revision_of(self._snapshot, self.new_key, deployment, self._artifact(), self._outputs or {})
 

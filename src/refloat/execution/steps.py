@@ -60,10 +60,19 @@ class ServiceSteps(ServiceInDeployment):
             effect,
             self._limits.deadline(name),
             phase=None if after_outcome else self._phase(name),
+            builds=self._needs_after(name),
             completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
             despite_cancel=after_outcome,
-            then=Next(following, self._phase(following)) if following else None,
+            then=partial(self._next, following) if following else None,
         )
+
+    def _next(self, name: StepName) -> Next:
+        return Next(name, self._phase(name), self._needs_after(name))
+
+    def _needs_after(self, name: StepName) -> int | None:
+        """Builds that the deployment needs from this step on: those of its stage have ended before any other
+        step of it begins."""
+        return None if name is StepName.BUILD else self._builds_after
 
     def _phase(self, name: StepName) -> Phase | None:
         if name is not StepName.EXECUTE:
@@ -104,8 +113,8 @@ class ServiceSteps(ServiceInDeployment):
             timeout_seconds=BUILD_SECONDS,
         )
         async with StepLog(journal, self._means.clock, service.id, StepName.BUILD, whole=True) as log:
-            artifact = await (await self._held()).builder.build(request, log)
-        return {ARTIFACT: msgspec.to_builtins(artifact)}
+            self._built = await (await self._held()).builder.build(request, log)
+        return {ARTIFACT: msgspec.to_builtins(self._built)}
 
     async def _execute(self) -> Output:
         artifact = self._artifact()
@@ -122,7 +131,7 @@ class ServiceSteps(ServiceInDeployment):
         return {"exit_code": await run_release(self._run, artifact)}
 
     async def _run(self, argv: tuple[str, ...], what: str) -> Ran:
-        revision, means = self._revision(), self._means
+        revision, means = self._revision, self._means
         async with StepLog(
             means.journal, means.clock, self.service_id, StepName.EXECUTE, self.secrets
         ) as log:
@@ -132,11 +141,11 @@ class ServiceSteps(ServiceInDeployment):
         await (await self._held()).engine.stop(self.new_key, _END_SECONDS)
 
     async def _prepare(self) -> Output:
-        instances = await (await self._held()).engine.prepare(self._revision())
+        instances = await (await self._held()).engine.prepare(self._revision)
         return {_ENDPOINTS: [i.endpoint for i in instances]}
 
     async def _ready(self) -> Output:
-        revision = self._revision()
+        revision = self._revision
         endpoints, _ = await self._up(revision, ended=_cut_short)
         await self._until_ready(revision)
         return {_ENDPOINTS: endpoints}
@@ -168,7 +177,7 @@ class ServiceSteps(ServiceInDeployment):
             raise StepFailed("the route was not switched in time") from None
 
     async def _switch(self) -> Output:
-        router, revision = self._means.platform.router, self._revision()
+        router, revision = self._means.platform.router, self._revision
         mark = await router.mark(self.service_id)
         await self._lead_to(revision, (await self._up(revision))[0])
         if self.plan.routed and self.plan.action is Action.DEPLOY:
@@ -176,7 +185,7 @@ class ServiceSteps(ServiceInDeployment):
         return {_MARK: mark}
 
     async def _verify(self) -> Output:
-        revision = self._old() if self.plan.change is Change.SKIP else self._revision()
+        revision = self._old if self.plan.change is Change.SKIP else self._revision
         endpoints, again = await self._up(revision)
         if again or (self.plan.change is Change.SKIP and await self._led_astray(revision)):
             await self._lead_to(revision, endpoints)
@@ -285,7 +294,7 @@ class ServiceSteps(ServiceInDeployment):
             if self.plan.routed:
                 await (await self._held()).router.switch(self.service_id, "", ())
             return {"serving": ""}
-        old = self._old()
+        old = self._old
         instances = [i for i in await self._observed(old.key) if i.state in _SERVES]
         if len(instances) < old.instances:
             instances = list(await (await self._held()).engine.prepare(old))
@@ -323,7 +332,7 @@ class ServiceSteps(ServiceInDeployment):
             environment_id=deployment.environment_id,
             revision_key=self.new_key,
             fields=fields,
-            sealed=seal_revision(self._revision(), self._means.sealer),
+            sealed=seal_revision(self._revision, self._means.sealer),
             routed=self.plan.routed,
             should_run=job is None,
             timetable=timetable_of(job, self._artifact(), self.secrets, before, means.sealer, means.clock),

@@ -13,7 +13,7 @@ import asyncpg
 
 from refloat.domain.errors import StorageFull, StorageLost, Unavailable
 from refloat.store.database import NameTaken, Row
-from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.cancellation import in_one_go, to_the_end
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ class Connections:
         """Whether it could be executed; past the deadline it is an error that it could not."""
         try:
             with translated():
-                await to_the_end(connection.execute(first))
+                await in_one_go(connection.execute(first))
         except StorageLost:
             connection.terminate()
             if asyncio.get_running_loop().time() > deadline:
@@ -213,7 +213,7 @@ class Connections:
             try:
                 async with self.borrowed() as connection:
                     with translated():
-                        return await to_the_end(read(connection))
+                        return await in_one_go(read(connection))
             except StorageLost:
                 if asyncio.get_running_loop().time() > deadline:
                     raise

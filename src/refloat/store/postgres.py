@@ -21,7 +21,7 @@ from refloat.domain.errors import StorageLost
 from refloat.store.connections import Connection, Connections, translated
 from refloat.store.database import Query, Reader, Row, Transaction
 from refloat.store.literals import written_out
-from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.cancellation import in_one_go, to_the_end
 
 _DIALECT: Dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 CHANNEL = "refloat"
@@ -45,7 +45,7 @@ class PostgresDatabase:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         async with self._turn:
-            batch = await to_the_end(self._enter())
+            batch = await in_one_go(self._enter())
             try:
                 yield batch.inside
                 if batch.units:  # whose fault it is must show before it concerns others
@@ -63,7 +63,7 @@ class PostgresDatabase:
                 yield _Cursor(connection)
             finally:
                 with contextlib.suppress(Exception):
-                    await to_the_end(connection.execute("COMMIT"))
+                    await in_one_go(connection.execute("COMMIT"))
 
     async def _enter(self) -> "_Batch":
         """The batch that will carry the next unit, with a savepoint if it carries one already."""
@@ -92,7 +92,7 @@ class PostgresDatabase:
         while True:
             known = self._writer is not None and not self._writer.is_closed()
             if not known:
-                self._writer = await self._connections.patiently()
+                self._writer = await to_the_end(self._connections.patiently())
             assert self._writer is not None
             try:
                 with translated():
@@ -193,13 +193,13 @@ class _Cursor:
         compiled = query.compiled(_DIALECT)
         with translated():
             rows = self._connection.fetch(compiled.text, *compiled.ordered(values))
-            return list(await to_the_end(rows))
+            return list(await in_one_go(rows))
 
     async def one(self, query: Query, **values: Any) -> Row | None:
         compiled = query.compiled(_DIALECT)
         with translated():
             found = self._connection.fetchrow(compiled.text, *compiled.ordered(values))
-            row: Row | None = await to_the_end(found)
+            row: Row | None = await in_one_go(found)
             return row
 
 
@@ -224,7 +224,7 @@ class _Unit(_Cursor):
         compiled = query.compiled(_DIALECT)
         with translated():
             done = self._connection.execute(compiled.text, *compiled.ordered(values))
-            status = await to_the_end(done)
+            status = await in_one_go(done)
             return int(status.rpartition(" ")[2])
 
     async def put(self, query: Query, **values: Any) -> None:
@@ -234,7 +234,7 @@ class _Unit(_Cursor):
         """Execute what is pending."""
         if self._pending:
             with translated():
-                await to_the_end(self._connection.execute(self.with_pending()))
+                await in_one_go(self._connection.execute(self.with_pending()))
 
     def with_pending(self, *last: str) -> str:
         """The text that does what is pending, and this after it."""

@@ -1,11 +1,12 @@
 """The processes that answer requests: each has ids and a wall clock of its own, and begins anew at times."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from refloat.api.asgi import create_app
-from refloat.clock import Clock
+from refloat.clock import Alarm, Clock
 from refloat.control.context import Context
 from refloat.domain.ids import IdSequence
 
@@ -29,6 +30,9 @@ class Apart:
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        return self._clock.alarm(seconds, ring)
 
 
 class Door:

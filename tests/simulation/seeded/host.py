@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
-from refloat.clock import Clock
+from refloat.clock import Alarm, Clock
 from refloat.domain.errors import StorageLost
 from refloat.execution.crash import Moment
 from refloat.execution.cron import CronRuns
@@ -122,6 +122,13 @@ class HostClock:
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         await self._host.gate()
+
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        return asyncio.ensure_future(self._ring(seconds, ring))
+
+    async def _ring(self, seconds: float, ring: Callable[[], None]) -> None:
+        await self.sleep(seconds)
+        ring()
 
 
 class _HostReader:

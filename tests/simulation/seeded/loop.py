@@ -99,6 +99,9 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def alarm(self, seconds: float, ring: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, ring)
+
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back; durations are not touched."""
         self._ahead += timedelta(seconds=seconds)
