@@ -356,6 +356,26 @@ async def test_what_has_ended_by_itself_is_started_again(plane: ControlPlane) ->
     assert plane.world.running[f"{service}.1"].boot == "ok"
 
 
+async def test_what_vanishes_while_it_is_started_again_does_not_hold_up_everything(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a service without a probe nothing says that it failed."""
+    monkeypatch.setattr("refloat.execution.reconciler.ready_deadline", lambda probe: 0.3)
+    environment = await plane.environment()
+    database = await plane.database_service(environment, "db")
+    await plane.roll(environment)
+    plane.world.running.clear()
+    plane.world.rewrite(database, "boot_seconds=60")
+    reconciler = Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms)
+    looking = asyncio.create_task(reconciler.look())
+    await plane.eventually(lambda: asyncio.sleep(0, bool(plane.world.running)))
+    plane.world.running.clear()
+    plane.world.rewrite(database, "boot=ok")
+    await asyncio.wait_for(looking, 30)
+    await reconciler.look()
+    assert set(plane.world.running) == {f"{database}.1"}
+
+
 async def test_a_cancel_that_meets_the_commit_of_the_last_step_changes_nothing(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

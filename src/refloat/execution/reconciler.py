@@ -21,7 +21,7 @@ from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers
-from refloat.execution.limits import DEADLINES
+from refloat.execution.limits import DEADLINES, ready_deadline
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
@@ -188,7 +188,8 @@ class Reconciler:
             instances = await within(
                 self._clock, platform.engine.prepare(revision), DEADLINES[StepName.PREPARE]
             )
-            await ReadinessWait(platform.engine, self._clock, revision, routed=member.routed).until_ready()
+            wait = ReadinessWait(platform.engine, self._clock, revision, routed=member.routed)
+            await within(self._clock, wait.until_ready(), ready_deadline(revision.readiness))
             if member.routed and await self._in_charge(member):
                 endpoints = tuple(i.endpoint for i in instances)
                 switch = platform.router.switch(member.service_id, member.revision_key, endpoints)

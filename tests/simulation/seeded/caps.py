@@ -44,7 +44,9 @@ class Caps:
         self._trace.require(len(under_way) <= self._capacity.builds, _GUARANTEE, words)
 
     def waited_for(self, now: Records) -> float:
-        """Until when a queue may have waited for room: any deployment under way may take all of it."""
-        if self._capacity != Capacity() and any(it.owner and not it.ended for it in now.deployments.values()):
+        """Until when a queue may have waited for room: any deployment under way may take all of it, and one
+        that has builds reserved also where there is much."""
+        small = self._capacity != Capacity()
+        if any(it.owner and not it.ended and (small or it.builds) for it in now.deployments.values()):
             self._busy = self._now()
         return self._busy
