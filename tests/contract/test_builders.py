@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builder_support import SERVICE, World
+from tests.programs import for_others
 
 from refloat.builders.tools import Tools
 from refloat.domain.errors import BuildFailed
@@ -311,6 +312,7 @@ async def test_forgetting_a_service_deletes_what_was_kept(world: World) -> None:
 
 
 @pytest.mark.skipif(not ROOT, reason="the other tests show it")
+@for_others
 async def test_a_build_works_without_root(world: World) -> None:
     """The same build by a server that is not root, as an ordinary user."""
     uid = 65534

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import needs
+
 ROOT = Path(__file__).parents[2]
 _ALONE = ("unshare", "--net", "--mount")
 """With a network and a name server of its own."""
@@ -19,6 +21,7 @@ def _can_be_alone() -> bool:
         return False
 
 
+@needs("curl")
 @pytest.mark.skipif(
     not _can_be_alone(), reason="ports 80, 443 and 53 are taken in a network of its own, which needs root"
 )

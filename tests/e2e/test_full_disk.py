@@ -96,7 +96,7 @@ def _is_told_why(installation: Installation, disk: Path) -> None:
 def test_down_is_a_way_out_of_a_full_disk(disk: Path, folder: Path) -> None:
     machine = Machine(folder)
     machine.data = disk / "data"
-    machine.environ |= machine.settings
+    machine.environ |= {**machine.settings, "REFLOAT_NODE_DIR": str(folder / "node")}
     app = folder / "web"
     app.mkdir()
     (app / "index.html").write_text("hello")

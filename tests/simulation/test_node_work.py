@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from refloat.domain.replicas import Term
 from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
+from refloat.execution.cron import CronRuns
 from refloat.execution.node import NodeWork
+from refloat.execution.reconciler import Reconciler
 from refloat.execution.worker import Worker
 from tests.simulation.control_plane import ControlPlane
 
@@ -109,3 +112,26 @@ def _says(work: NodeWork, words: str) -> Callable[[], Awaitable[bool]]:
         return words in work.complaint()
 
     return look
+
+
+@pytest.mark.parametrize(("kind", "look"), [(Worker, "_look"), (Reconciler, "look"), (CronRuns, "look")])
+async def test_a_full_disk_stops_none_of_the_work_and_it_looks_again(
+    kind: type, look: str, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that stops is begun anew with all else of the node, which interrupts what others do."""
+    looks: list[object] = []
+    await plane.stop()
+
+    async def full(work: object) -> None:
+        looks.append(work)
+        raise OSError(errno.ENOSPC, "No space left on device", "/node/run")
+
+    monkeypatch.setattr(kind, look, full)
+    work = _work_of(plane)
+    async with _under_way(work):
+        await plane.eventually(lambda: _often(looks))
+        assert len(set(map(id, looks))) == 1
+
+
+async def _often(looks: list[object]) -> bool:
+    return len(looks) > 2

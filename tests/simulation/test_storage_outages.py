@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from refloat.execution.capacity import Capacity
 from refloat.execution.crash import NoCrash
 from refloat.execution.node import NodeWork
 from refloat.execution.worker import Worker
+from refloat.routers.base import Address
+from refloat.simulated.router import SimulatedRouter
 from refloat.store.database import Database, Reader, Transaction
 from tests.simulation.control_plane import ControlPlane
 
@@ -124,6 +127,37 @@ async def test_a_deployment_that_a_full_disk_holds_up_says_so_and_goes_on(tmp_pa
     assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
     await plane.eventually(lambda: _situation(plane, explain, "ended"))
     await plane.close()
+
+
+async def test_a_node_whose_disk_is_full_stops_no_other_work_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router writes files, too: that it cannot is no defect, for which the work would be begun anew."""
+    plane, room = ControlPlane(tmp_path), asyncio.Event()
+    await plane.start()
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    reserve = SimulatedRouter.reserve
+
+    async def reserved(self: SimulatedRouter, service_id: str, hosts: tuple[str, ...]) -> Address:
+        if not room.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device", "/node/edge/hosts")
+        return await reserve(self, service_id, hosts)
+
+    monkeypatch.setattr(SimulatedRouter, "reserve", reserved)
+    told = await plane.call("POST", f"/environment/{environment}/redeploy", expect=507)
+    assert told["message"] == "there is no space left for /node/edge/hosts"
+    await plane.eventually(lambda: _refused(plane, "there is no space left for /node/edge/hosts"))
+    assert plane.task is not None and not plane.task.done()
+    room.set()
+    assert (await plane.ended(environment))["environment"]["state"] == "DEPLOYED"
+    await plane.eventually(lambda: _refused(plane, ""))
+    await plane.close()
+
+
+async def _refused(plane: ControlPlane, why: str) -> bool:
+    assert plane.worker is not None
+    return (plane.worker.refusal.message if plane.worker.refusal else "") == why
 
 
 async def _nothing() -> None: ...

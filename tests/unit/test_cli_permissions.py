@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.programs import for_others
 
 from refloat.cli import context
 from refloat.cli.commands.up import _remember
@@ -45,11 +46,13 @@ def test_a_file_that_cannot_be_read_is_named_before_a_server_is_started(ordinary
     assert not (ordinary_user / "data").exists()
 
 
+@for_others
 def test_the_data_directory_of_another_user_is_not_brought_down(ordinary_user: Path) -> None:
     said = fails("down", REFLOAT_DATA_DIR="/usr")
     assert "/usr belongs to another user, root" in said and "sudo -u root refloat down" in said
 
 
+@for_others
 def test_a_data_directory_that_cannot_be_deleted_is_named_whole(ordinary_user: Path) -> None:
     data = ordinary_user / "closed" / "data"
     data.mkdir(parents=True)

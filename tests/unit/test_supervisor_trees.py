@@ -25,6 +25,7 @@ from supervisor_support import (
     shim_of,
     until,
 )
+from tests.programs import for_others
 
 from refloat.supervisor.base import Restart, Status
 from refloat.supervisor.processes import LocalSupervisor
@@ -139,6 +140,7 @@ async def test_the_groups_are_removed_with_the_process(name: str) -> None:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can become someone else")
+@for_others
 async def test_without_root_nothing_is_left_either(name: str, tmp_path: Path) -> None:
     script = Path(__file__).with_name("supervisor_unprivileged.py")
     command = [sys.executable, str(script), str(NOBODY), name]

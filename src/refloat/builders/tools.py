@@ -92,9 +92,14 @@ class Tools:
         if not copy.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             self._folder.chmod(0o755)
-            shutil.copyfile(own, copy.with_suffix(".new"))
-            copy.with_suffix(".new").chmod(0o755)
-            copy.with_suffix(".new").rename(copy)
+            fresh = copy.with_suffix(".new")
+            try:
+                shutil.copyfile(own, fresh)
+            except OSError:  # what there is of it would keep a full disk full
+                fresh.unlink(missing_ok=True)
+                raise
+            fresh.chmod(0o755)
+            fresh.rename(copy)
         if run_as(uid, (str(copy), "--version"), {})[0] == 0:
             return str(copy)
         raise Unavailable(f"the user {uid} of a service cannot run {copy}", hint="move the node directory")

@@ -29,6 +29,7 @@ from refloat.execution.executing import repeated
 from refloat.execution.logs import redact
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
+from refloat.execution.room import refused_when_full
 from refloat.store import facts, resources
 from refloat.store.database import Database, Transaction
 from refloat.store.sealing import Sealer
@@ -77,7 +78,8 @@ class CronRuns:
         try:
             while True:
                 try:
-                    await self.look()
+                    with refused_when_full():
+                        await self.look()
                 except RefloatError as error:
                     log.error("jobs by the clock could not be looked at", reason=str(error))
                 await self._clock.sleep(min(LOOK_SECONDS, _to_the_next_minute(self._clock.now())))

@@ -9,6 +9,7 @@ from refloat.domain.hosts import host_names
 from refloat.domain.resources import Cluster, ClusterKind, Environment
 from refloat.domain.services import Database, Service, Workload
 from refloat.execution.platform import Platform
+from refloat.execution.room import refused_when_full
 from refloat.routers.base import Address
 from refloat.store import facts, resources
 from refloat.store.database import Reader, Transaction
@@ -71,7 +72,17 @@ async def addresses_of(
 async def addresses_on(
     platform: Platform, environment_id: str, services: Iterable[Service], domain: str
 ) -> dict[str, Address]:
-    """The addresses that a platform gives to the services of an environment, the same at every call."""
+    """The addresses that a platform gives to the services of an environment, the same at every call.
+
+    Raises StorageFull when one has to be written down, and there is no room.
+    """
+    with refused_when_full():
+        return await _reserved(platform, environment_id, services, domain)
+
+
+async def _reserved(
+    platform: Platform, environment_id: str, services: Iterable[Service], domain: str
+) -> dict[str, Address]:
     services = tuple(services)
     workloads = [s for s in services if isinstance(s, Workload)]
     hosts = host_names(environment_id, {s.id: s.name for s in workloads}, domain)

@@ -25,6 +25,7 @@ from refloat.execution.limits import DEADLINES, ready_deadline
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
+from refloat.execution.room import refused_when_full
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store import resources
@@ -69,7 +70,8 @@ class Reconciler:
         try:
             while True:
                 try:
-                    await self.look()
+                    with refused_when_full():
+                        await self.look()
                 except RefloatError as error:
                     log.error("what runs could not be reconciled", reason=str(error))
                 await self._clock.sleep(LOOK_SECONDS)

