@@ -35,7 +35,12 @@ async def test_its_result_or_its_error_comes_back(finish: Finish) -> None:
     async def at_once() -> str:
         return "at once"
 
+    async def in_turns() -> str:
+        await asyncio.sleep(0)
+        return "in turns"
+
     assert await finish(at_once()) == "at once"
+    assert await finish(in_turns()) == "in turns"
     with pytest.raises(ValueError, match="broke"):
         await finish(fails())
 

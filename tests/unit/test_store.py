@@ -1,7 +1,7 @@
 """What the store promises: sealed values, durable units of work, one schema."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,28 @@ async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(databa
     assert len(failed) == 10
     stored = {int(o.id) for o in await resources.everything(database.read, Organization)}
     assert stored == {n for n in range(30) if n % 3}
+
+
+async def test_whoever_a_commit_wakes_shares_the_next_one(tmp_path: Path) -> None:
+    commits = []
+
+    async def aside(execute: Callable[[str], object], statement: str) -> None:
+        commits.append(statement)
+        execute(statement)
+
+    database = SqliteDatabase(sqlite_store(tmp_path).path, aside)
+
+    async def write_twice(number: int) -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(number))
+        for _ in range(number):  # not all are equally quick
+            await asyncio.sleep(0)
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(10 + number))
+
+    await asyncio.gather(*(write_twice(number) for number in range(3)))
+    assert commits == ["COMMIT"] * 2
+    await database.close()
 
 
 async def test_the_reads_of_a_snapshot_see_one_instant(store: Store) -> None:

@@ -241,7 +241,8 @@ class Runner:
 
     async def _finish(self, steps: ServiceSteps) -> None:
         if self._open(steps):
-            await self._guarded(steps, tuple(n for n in steps.main if n not in _BUILD_STEPS), self._slots)
+            names = tuple(name for name in steps.main if name not in _BUILD_STEPS)
+            await self._guarded(steps, names, self._slots, next(iter(steps.tail), None))
         self._retire_later(steps)
 
     def _retire_later(self, steps: ServiceSteps) -> None:
@@ -337,9 +338,10 @@ class Runner:
 
     async def _retire(self, steps: ServiceSteps) -> None:
         """After a verified switch: cleaning up may warn, it cannot change the outcome."""
-        for name in steps.tail:
+        for name, following in pairwise((*steps.tail, None)):
+            assert name
             try:
-                await steps.do(name, after_outcome=True)
+                await steps.do(name, following, after_outcome=True)
             except StepFailed as error:
                 await self._journal.tell(steps.service_id, name, [(Level.WARNING, str(error))])
 

@@ -67,7 +67,7 @@ class ServiceSteps(ServiceInDeployment):
         )
 
     def _next(self, name: StepName) -> Next:
-        return Next(name, self._phase(name), self._needs_after(name))
+        return Next(name, None if name in self.tail else self._phase(name), self._needs_after(name))
 
     def _needs_after(self, name: StepName) -> int | None:
         """Builds that the deployment needs from this step on: those of its stage have ended before any other

@@ -20,6 +20,9 @@ from refloat.store.database import NameTaken, Query, Reader, Row, Transaction
 _DIALECT = sqlite_dialect.dialect(paramstyle="named")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON")
 _ROOM = "free disk space: `refloat doctor` shows how much there is, `refloat clean` frees what builds keep"
+_JOINING_TURNS = 3
+"""Rounds of the loop in which others may join a commit: whoever the last one woke is about to write again.
+They cost microseconds, and each commit two switches between threads and the wait for the disk."""
 _UNIQUE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 
@@ -98,6 +101,8 @@ class SqliteDatabase:
             batch.exception()  # retrieved here: a batch of rolled-back units has no other waiter
 
     async def _commit_batch(self) -> None:
+        for _ in range(_JOINING_TURNS):
+            await asyncio.sleep(0)
         async with self._turn:
             batch = self._batch
             if batch is None:

@@ -33,7 +33,9 @@ def in_one_go(work: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
     cancelled = False
     try:
         while True:
-            awaited: asyncio.Future[Any] = work.send(None)
+            awaited: asyncio.Future[Any] | None = work.send(None)
+            if awaited is None:  # it gives way once, to whatever else is to be done
+                awaited = asyncio.ensure_future(asyncio.sleep(0))
             while not awaited.done():
                 try:
                     yield from _until(awaited)
