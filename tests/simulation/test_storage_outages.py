@@ -51,7 +51,7 @@ class FailingDatabase:
     async def close(self) -> None: ...
 
 
-UNITS = 13
+UNITS = 11
 """As many as the deployment below has; there is none after that to fail."""
 
 
