@@ -21,6 +21,7 @@ from refloat.execution.runner import Runner
 from refloat.execution.worker import Worker
 from refloat.planning.plan import StepName
 from refloat.simulated.router import SimulatedRouter
+from refloat.simulated.script import Script
 from refloat.store.database import Query, Transaction
 from refloat.store.sqlite import SqliteDatabase
 from refloat.store.tables import deployment, event
@@ -345,6 +346,19 @@ async def test_a_route_that_cannot_be_switched_does_not_keep_others_from_being_s
     await plane.eventually(again)
     keeper.cancel()
     await asyncio.gather(keeper, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("boot", "state"), [("ok", "DEPLOYED"), ("exit", "DEPLOYMENT_ERROR")])
+async def test_what_is_being_started_again_is_deployed_when_it_is_ready(
+    boot: str, state: str, plane: ControlPlane
+) -> None:
+    environment = await plane.environment()
+    database = await plane.database_service(environment, "db")
+    await plane.roll(environment)
+    running = plane.world.running[f"{database}.1"]
+    running.script, running.boot, running.started = Script("boot_seconds=0.5"), boot, plane.clock.monotonic()
+    assert shown_states(await plane.roll(environment)) == {state}
+    assert plane.clock.monotonic() - running.started >= 0.5
 
 
 async def test_what_has_ended_by_itself_is_started_again(plane: ControlPlane) -> None:

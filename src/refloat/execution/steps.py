@@ -1,6 +1,6 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,10 @@ def _cut_short(instance: Instance) -> bool:
     """It did not end by itself, which would be a failure to tell."""
     lost = instance.state is InstanceState.EXITED and instance.exit_code is None
     return lost or instance.state is InstanceState.STOPPING
+
+
+def _endpoints(instances: Iterable[Instance]) -> tuple[str, ...]:
+    return tuple(it.endpoint for it in instances)
 
 
 class ServiceSteps(ServiceInDeployment):
@@ -142,25 +146,25 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _prepare(self) -> Output:
         instances = await (await self._held()).engine.prepare(self._revision)
-        return {_ENDPOINTS: [i.endpoint for i in instances]}
+        return {_ENDPOINTS: _endpoints(instances)}
 
     async def _ready(self) -> Output:
         revision = self._revision
-        endpoints, _ = await self._up(revision, ended=_cut_short)
+        instances, _ = await self._up(revision, ended=_cut_short)
         await self._until_ready(revision)
-        return {_ENDPOINTS: endpoints}
+        return {_ENDPOINTS: _endpoints(instances)}
 
     async def _up(
         self, revision: Revision, ended: Callable[[Instance], bool] = lambda it: it.state in _ENDS
-    ) -> tuple[tuple[str, ...], bool]:
-        """Where its instances listen, and whether they had to be started again: a machine that went down
-        since the step that started them took them with it, or somebody told them to end."""
+    ) -> tuple[Sequence[Instance], bool]:
+        """Its instances, and whether they had to be started again: a machine that went down since the step
+        that started them took them with it, or somebody told them to end."""
         instances = await self._observed(revision.key)
         lost = len(instances) < revision.instances or any(ended(it) for it in instances)
         if lost:
             instances = await (await self._held()).engine.prepare(revision)
             await self._until_ready(revision)
-        return tuple(i.endpoint for i in instances), lost
+        return instances, lost
 
     async def _until_ready(self, revision: Revision) -> None:
         engine, clock = self._means.platform.engine, self._means.clock
@@ -179,14 +183,17 @@ class ServiceSteps(ServiceInDeployment):
     async def _switch(self) -> Output:
         router, revision = self._means.platform.router, self._revision
         mark = await router.mark(self.service_id)
-        await self._lead_to(revision, (await self._up(revision))[0])
+        await self._lead_to(revision, _endpoints((await self._up(revision))[0]))
         if self.plan.routed and self.plan.action is Action.DEPLOY:
             await attach(router, self.service_id, self._fields)
         return {_MARK: mark}
 
     async def _verify(self) -> Output:
         revision = self._old if self.plan.change is Change.SKIP else self._revision
-        endpoints, again = await self._up(revision)
+        instances, again = await self._up(revision)
+        endpoints = _endpoints(instances)
+        if not again and any(it.state is not InstanceState.RUNNING for it in instances):
+            await self._until_ready(revision)  # it was started again, and nobody waited for it
         if again or (self.plan.change is Change.SKIP and await self._led_astray(revision)):
             await self._lead_to(revision, endpoints)
         if not self.plan.routed:
@@ -301,8 +308,7 @@ class ServiceSteps(ServiceInDeployment):
             wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)
             await wait.until_ready()
         if before.routed:
-            endpoints = tuple(i.endpoint for i in instances)
-            await (await self._held()).router.switch(self.service_id, old.key, endpoints)
+            await (await self._held()).router.switch(self.service_id, old.key, _endpoints(instances))
         return {"serving": old.key}
 
     async def _discard(self) -> Output:

@@ -113,7 +113,8 @@ class Monitor:
         if now.steps is not before.steps:
             for place, step in now.steps.items():
                 if step != before.steps.get(place):
-                    self._step(place, before.steps.get(place), step, now.deployments[place[0]].fence)
+                    known = [it.deployments.get(place[0]) for it in (before, now)]
+                    self._step(place, before.steps.get(place), step, [it.fence for it in known if it])
         if now.deployments is not before.deployments:
             self._queues(now)
             self.caps.committed(now)
@@ -195,20 +196,20 @@ class Monitor:
         for environment in [e for e in self._head_since if e not in by_environment]:
             del self._head_since[environment]
 
-    def _step(self, key: tuple[str, str, str], before: Any, step: Any, fence: int) -> None:
+    def _step(self, key: tuple[str, str, str], before: Any, step: Any, fences: list[int]) -> None:
+        """`fences` before and after this commit: an owner's last unit may share it with its successor's
+        first."""
+        who = names_service(self._world, key[1])
         if before is None or (before.attempt, before.outcome) != (step.attempt, step.outcome):
-            late = (
-                f"{key[2]} of {names_service(self._world, key[1])} is written under {step.fence} of {fence}"
-            )
-            self._trace.require(step.fence == fence, "G15 leases with fencing", late)
+            late = f"{key[2]} of {who} is written under {step.fence} of {fences[-1]}"
+            self._trace.require(step.fence in fences, "G15 leases with fencing", late)
         if before is not None and before.outcome == "done":
             self._trace.require(
                 (step.attempt, step.outcome) == (before.attempt, before.outcome),
                 "finished steps are not repeated",
-                f"{key[2]} of {names_service(self._world, key[1])} was done and is {step}",
+                f"{key[2]} of {who} was done and is {step}",
             )
         if before is None or (before.attempt, before.outcome) != (step.attempt, step.outcome):
-            who = names_service(self._world, key[1])
             self._trace.note(
                 "journal", f"{key[2]} of {who}: attempt {step.attempt} {step.outcome or 'begins'}"
             )

@@ -68,10 +68,20 @@ class Recorded:
         ]
 
     def silent(self) -> set[str]:
-        """Services whose route leads to a process that does not answer, or is about to end before it does."""
-        routes, running = self._world.routes, self._world.running
-        ending = {s for s, (key, _) in routes.items() if key in running and running[key].boot == "exit"}
-        return ending | {s for s in routes if serves(self._world, s) and not answers(self._world, s)}
+        """Services whose route leads to a process that does not answer."""
+        routes = self._world.routes
+        return {s for s in routes if serves(self._world, s) and not answers(self._world, s)}
+
+    def ending(self) -> set[str]:
+        """Services whose process is about to end by itself, or has."""
+        running = self._world.running
+        return {
+            s
+            for s, it in self.applied.items()
+            if it.get("should_run", True)
+            and it["revision_key"] in running
+            and running[it["revision_key"]].boot == "exit"
+        }
 
 
 def _short(keys: set[str]) -> list[str]:
