@@ -36,6 +36,7 @@ def fails(*words: str, **environ: str) -> str:
     return result.stderr
 
 
+@for_others
 def test_a_file_that_cannot_be_read_is_named_before_a_server_is_started(ordinary_user: Path) -> None:
     app = ordinary_user / "app"
     app.mkdir()

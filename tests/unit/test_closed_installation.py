@@ -1,9 +1,12 @@
 """A server that is installed where users of services may not go, as root's own home is: what they run is
 copied to the node, whole or not at all."""
 
+import asyncio
+import contextlib
 import errno
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,23 @@ def test_a_database_server_is_copied_with_its_libraries(server: Server, tmp_path
 
 
 @pytest.mark.usefixtures("closed")
+async def test_builds_that_begin_at_once_share_one_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, copy, both = [], shutil.copyfile, threading.Barrier(2, timeout=1)
+
+    def slow(source, target, **_):  # type: ignore[no-untyped-def]
+        copied.append(target)
+        with contextlib.suppress(threading.BrokenBarrierError):  # nobody else copies
+            both.wait()
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", slow)
+    first, second = await asyncio.gather(Tools(tmp_path).uv(NOBODY), Tools(tmp_path).uv(NOBODY))
+    assert first == second and len(copied) == 1
+
+
+@pytest.mark.usefixtures("closed")
 async def test_a_copy_for_which_there_is_no_room_leaves_none_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,4 +81,4 @@ async def test_a_copy_for_which_there_is_no_room_leaves_none_of_it(
     for server in _of_a_wheel():
         with pytest.raises((OSError, shutil.Error), match="No space left"):
             Servers(tmp_path / "full").usable(server, NOBODY)
-    assert [it for it in (tmp_path / "full").rglob("*") if it.is_file()] == []
+    assert [it for it in (tmp_path / "full").rglob("*") if it.is_file() and it.name != "lock"] == []

@@ -18,6 +18,7 @@ import msgspec
 from uv import find_uv_bin
 
 from refloat.domain.errors import BuildFailed, Unavailable
+from refloat.supervisor.directories import holding
 
 
 class Interpreter(msgspec.Struct, frozen=True):
@@ -89,20 +90,26 @@ class Tools:
         if run_as(uid, (own, "--version"), {})[0] == 0:
             return own
         copy = self._folder / f"uv-{Path(own).stat().st_size}"
-        if not copy.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o755)
-            fresh = copy.with_suffix(".new")
-            try:
-                shutil.copyfile(own, fresh)
-            except OSError:  # what there is of it would keep a full disk full
-                fresh.unlink(missing_ok=True)
-                raise
-            fresh.chmod(0o755)
-            fresh.rename(copy)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o755)
+        with holding(self._folder / "lock"):  # another build may begin at the same moment
+            if not copy.exists():
+                _copy(Path(own), copy)
         if run_as(uid, (str(copy), "--version"), {})[0] == 0:
             return str(copy)
         raise Unavailable(f"the user {uid} of a service cannot run {copy}", hint="move the node directory")
+
+
+def _copy(own: Path, copy: Path) -> None:
+    """Whole or not at all: what there is of it would keep a full disk full."""
+    fresh = copy.with_suffix(".new")
+    try:
+        shutil.copyfile(own, fresh)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    fresh.chmod(0o755)
+    fresh.rename(copy)
 
 
 def interpreter_path() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from refloat.domain.services import DatabaseType, database_runs
-from refloat.supervisor.directories import obstacle
+from refloat.supervisor.directories import holding, obstacle
 
 _VERSION = re.compile(r"(?:PostgreSQL\) |v=)(\d+)(?:\.(\d+))?")
 _NOBODY = 65534
@@ -73,8 +73,11 @@ class Servers:
         if uid is None or server.wheel is None or not obstacle(server.program, uid):
             return server.program
         target = self._folder / f"{server.flavour}-{server.version}-whole"
-        if not target.exists():
-            _copy(server.wheel, target)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o755)
+        with holding(self._folder / "lock"):  # another database may be started at the same moment
+            if not target.exists():
+                _copy(server.wheel, target)
         return target / server.program.relative_to(server.wheel.root)
 
 
