@@ -17,6 +17,7 @@ from pathlib import Path
 from measuring import STORES, Place, fdatasync_ms, load, memory_mb, place, quiet, table
 from tests.simulation.control_plane import ControlPlane
 
+from refloat.app import event_loop
 from refloat.domain.deployment import Deployment
 from refloat.domain.progress import Phase
 from refloat.metrics import Metrics
@@ -127,8 +128,8 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory(prefix="refloat-") as folder:
         for name in given.stores:
-            with place(name, Path(folder) / name) as at:
-                found.append(asyncio.run(measure(at, given.rounds, given.deployments)))
+            with place(name, Path(folder) / name) as at, asyncio.Runner(loop_factory=event_loop) as runner:
+                found.append(runner.run(measure(at, given.rounds, given.deployments)))
     print(load())
     print(table(["", *given.stores], [[what, *(it[what] for it in found)] for what in found[0]]))
 

