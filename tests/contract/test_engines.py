@@ -138,6 +138,22 @@ async def test_an_owner_that_was_replaced_is_refused_for_ever(rig: Rig, engine: 
         await engine.prepare(it)
 
 
+async def test_a_deployment_that_a_later_one_followed_is_refused_and_what_it_left_is_not(
+    rig: Rig, engine: Engine
+) -> None:
+    """Of one service; of another the later one knows nothing."""
+    old, new = rig.serving(revision(1)), rig.serving(revision(2))
+    for it in (old, new):
+        await engine.prepare(it)
+        await engine.stop(it.key, 0)
+    other = rig.serving(revision(1, service="other"))
+    await engine.prepare(changed(other, deployment_id=old.deployment_id, fence=7))
+    for later in (engine, rig.reopened()):
+        with pytest.raises(Fenced):
+            await later.prepare(old)
+        await later.prepare(changed(old, deployment_id=new.deployment_id))
+
+
 async def test_the_next_deployment_begins_with_a_fence_of_its_own(rig: Rig, engine: Engine) -> None:
     await engine.prepare(rig.serving(revision(1, fence=7)))
     assert await engine.prepare(rig.serving(revision(2, fence=1)))

@@ -94,3 +94,15 @@ async def test_a_cluster_that_does_not_tell_what_runs_holds_up_no_other(
     platforms = {ClusterKind.SIMULATED: silent, ClusterKind.LOCAL: plane.platforms[ClusterKind.LOCAL]}
     await asyncio.wait_for(Reconciler(plane.database, plane.sealer, plane.clock, platforms).look(), 20)
     assert f"{service}.1" in plane.world.running
+
+
+async def test_what_serves_after_a_failed_deployment_is_started_again(plane: ControlPlane) -> None:
+    """The failed one acted on the service last, and what it left is kept in its hands."""
+    environment = await plane.environment()
+    service = await plane.application(environment, "api", "boot=ok,exit,ok")
+    await plane.roll(environment)
+    await plane.call("PUT", f"/application/{service}", {"healthchecks": {}, "cpu": 20})
+    assert (await plane.roll(environment))["environment"]["state"] == "DEPLOYMENT_ERROR"
+    plane.world.running.clear()  # the machine went down
+    await Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms).look()
+    assert set(plane.world.running) == {f"{service}.1"}

@@ -284,6 +284,11 @@ def leftovers_of_one_environment_are_those_of_all(patch: pytest.MonkeyPatch) -> 
     patch.setattr(reconciler, "end_leftovers", hasty)
 
 
+def what_is_kept_stays_in_the_hands_of_who_applied_it(patch: pytest.MonkeyPatch) -> None:
+    """After a deployment that failed, what goes on to serve cannot be started again."""
+    patch.setattr(reconciler, "in_hands_of", lambda deployment, revision: revision)
+
+
 DEFECTS: dict[Defect, int] = {
     no_fence_in_the_database: 0,
     no_journal_before_a_step: 0,
@@ -310,6 +315,7 @@ DEFECTS: dict[Defect, int] = {
     a_lost_connection_ends_the_work: 23,
     neighbours_are_recorded_as_stopped: 0,
     leftovers_of_one_environment_are_those_of_all: 0,
+    what_is_kept_stays_in_the_hands_of_who_applied_it: 8,
 }
 """With the first seed that found each; others are tried when that one does not any more."""
 

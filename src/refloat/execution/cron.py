@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from refloat.clock import Clock
-from refloat.domain.errors import STORAGE, CommandStopped, RefloatError
+from refloat.domain.errors import STORAGE, CommandStopped, Fenced, RefloatError
 from refloat.domain.ids import built_in_id
 from refloat.domain.replicas import Term
 from refloat.domain.resources import Environment
@@ -29,7 +29,9 @@ from refloat.execution.executing import repeated
 from refloat.execution.logs import redact
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
+from refloat.execution.revisions import in_hands_of
 from refloat.execution.room import refused_when_full
+from refloat.store import deployments as store
 from refloat.store import facts, resources
 from refloat.store.database import Database, Transaction
 from refloat.store.sealing import Sealer
@@ -170,7 +172,8 @@ class CronRuns:
 
     async def _execute(self, platform: Platform, member: Applied, timetable: Timetable, run: CronRun) -> None:
         """To its end, whatever it is; cancelled, it stays open and its command goes on."""
-        revision = member.revision(self._sealer)
+        last = await store.latest_claimed(self._database.read, member.environment_id)
+        revision = in_hands_of(last, member.revision(self._sealer))
         secrets = msgspec.json.decode(self._sealer.open(timetable.sealed_secrets), type=tuple[str, ...])
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
         attempts = 0
@@ -190,6 +193,8 @@ class CronRuns:
         outcome, reason = RunOutcome.DONE, ""
         try:
             await repeated(self._clock, once, end, timetable.seconds, timetable.repeats)
+        except Fenced:  # a deployment took it over meanwhile: it stays open, and is looked at again
+            return
         except CommandStopped:
             outcome, reason = RunOutcome.CANCELED, _STOPPED
         except RefloatError as error:

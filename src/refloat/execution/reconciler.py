@@ -25,6 +25,7 @@ from refloat.execution.limits import DEADLINES, ready_deadline
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
+from refloat.execution.revisions import in_hands_of
 from refloat.execution.room import refused_when_full
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
@@ -158,7 +159,7 @@ class Reconciler:
             up = [i for i in instances if i.revision_key == member.revision_key and i.state in _UP]
             revision = member.revision(self._sealer)
             if len(up) < revision.instances or not await self._led_to(platform, member):
-                await self._start(platform, member, revision)
+                await self._start(platform, member)
                 continue
             self._well[member.revision_key] = revision.instances
             if revision.liveness:
@@ -173,16 +174,20 @@ class Reconciler:
             self._routed[member.service_id] = member.revision_key
         return True
 
-    async def _in_charge(self, member: Applied) -> bool:
-        """Whether it is what is applied still, and no deployment may be about to change that."""
+    async def _in_charge(self, member: Applied) -> Revision | None:
+        """What to start, in the hands of the last deployment. None when it is not applied any more, or a
+        deployment may be about to change that."""
         async with self._database.snapshot() as read:
             if await store.open_deployments(read, member.environment_id):
-                return False
+                return None
+            last = await store.latest_claimed(read, member.environment_id)
             now = (await applied_store.of_environment(read, member.environment_id)).get(member.service_id)
-        return now is not None and now.should_run and now.revision_key == member.revision_key
+        if now is None or not now.should_run or now.revision_key != member.revision_key:
+            return None
+        return in_hands_of(last, now.revision(self._sealer))
 
-    async def _start(self, platform: Platform, member: Applied, revision: Revision) -> None:
-        if not await self._in_charge(member):
+    async def _start(self, platform: Platform, member: Applied) -> None:
+        if (revision := await self._in_charge(member)) is None:
             return
         log.warning("starting what should run and does not", service=revision.name, revision=revision.key)
         self._routed.pop(member.service_id, None)  # looked at again, should a deployment overtake us
@@ -226,7 +231,7 @@ class Reconciler:
                 log.warning("not alive, starting it again", service=revision.name, reason=complaint)
                 with contextlib.suppress(RefloatError):
                     await platform.engine.stop(revision.key, revision.grace_seconds)
-                await self._start(platform, member, revision)
+                await self._start(platform, member)
                 failures = 0
             await self._clock.sleep(probe.period_seconds)
 

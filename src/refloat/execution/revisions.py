@@ -4,6 +4,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from refloat.domain.deployment import Deployment
 from refloat.domain.progress import Action
 from refloat.domain.revision import Artifact, Revision
@@ -43,6 +45,14 @@ def revision_of(
         liveness=serving.healthchecks.liveness_probe if serving else None,
         database=snapshot.database,
     )
+
+
+def in_hands_of(deployment: Deployment | None, revision: Revision) -> Revision:
+    """What was applied earlier, to be touched by the environment's last deployment or by those who keep what
+    that left: engines refuse one that was followed by another. Without any deployment it stays as it was."""
+    if deployment is None:
+        return revision
+    return msgspec.structs.replace(revision, deployment_id=deployment.id, fence=deployment.fence)
 
 
 _DATABASE_GRACE = 60

@@ -12,7 +12,7 @@ from refloat.execution.limits import ServiceLimits, limits_of
 from refloat.execution.means import Means
 from refloat.execution.outputs import JobOutput, stored_outputs
 from refloat.execution.platform import Platform
-from refloat.execution.revisions import event_of, revision_of
+from refloat.execution.revisions import event_of, in_hands_of, revision_of
 from refloat.execution.snapshot import ServiceSnapshot
 from refloat.planning.plan import ServicePlan, StepName
 
@@ -133,10 +133,7 @@ class ServiceInDeployment:
     def _old(self) -> Revision:
         """What was applied before, in the hands of this deployment."""
         assert self._before is not None
-        deployment = self._means.journal.deployment
-        return msgspec.structs.replace(
-            self._before.revision(self._means.sealer), fence=deployment.fence, deployment_id=deployment.id
-        )
+        return in_hands_of(self._means.journal.deployment, self._before.revision(self._means.sealer))
 
     @cached_property
     def _limits(self) -> ServiceLimits:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from refloat.domain.errors import Fenced
+from refloat.domain.fences import Fence, handed_on
 from refloat.domain.revision import LogLine, Revision
 from refloat.routers.base import Domain
 from refloat.simulated.script import VARIABLE, Script
@@ -61,7 +61,7 @@ class World:
     runs: dict[str, int] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     """Every command that came to its end, by its key; what is kept of one may be forgotten, this is not."""
-    fences: dict[str, int] = field(default_factory=dict)
+    fences: dict[str, list[Fence]] = field(default_factory=dict)
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     overrides: dict[str, Script] = field(default_factory=dict)
     building: set[str] = field(default_factory=set)
@@ -92,10 +92,8 @@ class World:
         return count
 
     def guard(self, revision: Revision) -> None:
-        """Refuse an older owner; remember the newest."""
-        if revision.fence < self.fences.get(revision.deployment_id, 0):
-            raise Fenced(f"deployment {revision.deployment_id} has a newer owner")
-        self.fences[revision.deployment_id] = revision.fence
+        """Refuse an older owner, and a deployment that was followed; remember the newest."""
+        self.fences[revision.service_id] = handed_on(self.fences.get(revision.service_id, ()), revision)
 
     def script_of(self, service_id: str) -> Script:
         """The script of the newest revision of a service."""

@@ -59,14 +59,18 @@ class Healing:
             await self._clock.sleep(pause)
             pause = min(pause * 2, 60)
 
+    async def behave_well(self, environment: Environment) -> list[Any]:
+        """All of its services do from now on; none where it is gone."""
+        if await self._reader.statuses(self._admin, environment) is None:
+            return []
+        services: list[Any] = (await self._ask("GET", f"/environment/{environment.id}/services"))["results"]
+        for service in services:
+            await self._ask("PUT", f"/refloat/service/{service['id']}/simulation", {"script": BENIGN})
+        return services
+
     async def heal(self, environment: Environment) -> None:
         """A redeploy of well-behaved services succeeds, and then there is nothing left to do."""
-        if await self._reader.statuses(self._admin, environment) is None:
-            return
-        ask = self._ask
-        services = (await ask("GET", f"/environment/{environment.id}/services"))["results"]
-        for service in services:
-            await ask("PUT", f"/refloat/service/{service['id']}/simulation", {"script": BENIGN})
+        ask, services = self._ask, await self.behave_well(environment)
         if not services:
             return
         await self._lead_back(environment, services)

@@ -29,8 +29,12 @@ class Recorded:
     @property
     def repaired(self) -> bool:
         """All that should run does, and routes lead there."""
+        return not self.missing()
+
+    def missing(self) -> list[str]:
+        """What should run and does not, and services whose route does not lead there."""
         runs, should = self._runs_and_should()
-        return should <= runs and not self.misled()
+        return [*_short(should - runs), *(names_service(self._world, it) for it in self.misled())]
 
     @property
     def tidy(self) -> bool:

@@ -46,6 +46,8 @@ from tests.simulation.seeded.trace import Broken, Trace, stream
 _LEASE_SECONDS = 10.0
 _WATCH_SECONDS = 5.0
 _REST_SECONDS = 120.0
+_REBOOTS = 0.3
+"""How often the machine goes down once more when all deployments have ended."""
 """Longer than anything that is left over may take to be ended."""
 
 
@@ -180,6 +182,8 @@ class _Run:
             await self._clock.sleep(self._faults.sometime())
             await self._calm_down()
             await self._healing.all_ended()
+            if stream(self._seed, "reboot").random() < _REBOOTS:
+                await self._reboot()
             for environment in self._scenario.environments:
                 await self._healing.heal(environment)
             deadline = self._clock.monotonic() + _REST_SECONDS
@@ -192,6 +196,17 @@ class _Run:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+
+    async def _reboot(self) -> None:
+        """What is applied comes back by itself, whatever the last deployment made of it."""
+        for environment in self._scenario.environments:
+            await self._healing.behave_well(environment)
+        self._power_cut()
+        deadline = self._clock.monotonic() + _REST_SECONDS
+        while not self._monitor.recorded.repaired and self._clock.monotonic() < deadline:
+            await self._clock.sleep(1)
+        for service in self._monitor.recorded.missing():
+            self._trace.require(False, "what is applied comes back after a power cut", service)
 
     async def _warm(self) -> None:
         """All is deployed already; what goes wrong does so from now on."""

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from refloat.domain.errors import Fenced, StepFailed
+from refloat.domain.errors import StepFailed
+from refloat.domain.fences import Fence, handed_on
 from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
@@ -27,11 +28,6 @@ from refloat.supervisor.removal import remove
 _INVENTORY = "inventory.json"
 _REMEMBERED = 20
 _LARGEST_OUTPUT = 1024 * 1024
-
-
-class _Fence(msgspec.Struct, frozen=True):
-    deployment_id: str
-    fence: int
 
 
 class Homes:
@@ -54,12 +50,10 @@ class Homes:
         """Raises Fenced for an owner that was replaced, or a deployment that a later one followed."""
         folder = self.folder(revision.service_id)
         make_passable(folder, self._node)
-        ours = _Fence(revision.deployment_id, revision.fence)
         with holding(folder / "fences.lock"):
             known = _known_fences(folder)
-            if known[-1:] != [ours]:
-                content = msgspec.json.encode(_with_fence(known, ours)[-_REMEMBERED:])
-                write_private(folder / "fences.json", content, durable=True)
+            if (now := handed_on(known, revision)) != known:
+                write_private(folder / "fences.json", msgspec.json.encode(now[-_REMEMBERED:]), durable=True)
 
     def furnish(self, revision: Revision) -> None:
         """Make home, temporary directory and files. Raises StepFailed naming what the service cannot have."""
@@ -112,20 +106,11 @@ class Homes:
             raise StepFailed(f"the file {mount} cannot be written: {error.strerror}") from error
 
 
-def _known_fences(folder: Path) -> list[_Fence]:
+def _known_fences(folder: Path) -> list[Fence]:
     try:
-        return msgspec.json.decode((folder / "fences.json").read_bytes(), type=list[_Fence])
+        return msgspec.json.decode((folder / "fences.json").read_bytes(), type=list[Fence])
     except FileNotFoundError:
         return []
-
-
-def _with_fence(known: list[_Fence], ours: _Fence) -> list[_Fence]:
-    """The last one belongs to the deployment that acted last, at the highest fence it had."""
-    followed = any(fence.deployment_id == ours.deployment_id for fence in known[:-1])
-    same = known[-1:] if known and known[-1].deployment_id == ours.deployment_id else []
-    if followed or any(fence.fence > ours.fence for fence in same):
-        raise Fenced(f"deployment {ours.deployment_id} has a newer owner or was followed by another one")
-    return [*known[: len(known) - len(same)], ours]
 
 
 def relative_mount(mount: str, home: Path) -> PurePosixPath:
