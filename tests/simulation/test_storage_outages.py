@@ -44,7 +44,7 @@ class FailingDatabase:
     async def close(self) -> None: ...
 
 
-UNITS = 15
+UNITS = 11
 """As many as the deployment below has; there is none after that to fail."""
 
 
