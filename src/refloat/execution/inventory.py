@@ -4,11 +4,13 @@ A copy of the documents that the database has, written after each deployment: va
 they are there. Nothing reads it while there is a database.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import structlog
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment
+from refloat.domain.deployment import Deployment, Target
 from refloat.domain.errors import RefloatError
 from refloat.domain.resources import (
     Cluster,
@@ -22,7 +24,7 @@ from refloat.domain.resources import (
 from refloat.domain.services import AnyService
 from refloat.execution.applied import Applied, of_environment
 from refloat.execution.deadline import Overdue, within
-from refloat.execution.places import Platforms, platform_of
+from refloat.execution.places import Platforms, platform_for
 from refloat.store import deployments as store
 from refloat.store import resources
 from refloat.store.configuration import read_configuration
@@ -85,22 +87,27 @@ async def read_inventory(read: Reader, environment_id: str) -> tuple[Inventory, 
 
 
 async def keep_inventory_after(
-    database: Database, clock: Clock, platforms: Platforms, deployment: Deployment
+    database: Database,
+    clock: Clock,
+    platforms: Platforms,
+    deployment: Deployment,
+    ended_with: Sequence[Target] | None,
 ) -> None:
-    """As `keep_inventory`, once a deployment has ended that changed something."""
+    """As `keep_inventory`, once a deployment has ended that changed something; `ended_with` are its services,
+    if they are known."""
     try:
-        changed = await _changed_something(database.read, deployment)
+        targets = ended_with or await _ended_with(database.read, deployment)
     except RefloatError:  # the database is away: the next server sees to it
         return
-    if changed:
+    if any(target.change != "skip" for target in targets):
         await keep_inventory(database, clock, platforms, deployment.environment_id)
 
 
-async def _changed_something(read: Reader, deployment: Deployment) -> bool:
+async def _ended_with(read: Reader, deployment: Deployment) -> Sequence[Target]:
     current = await store.find_deployment(read, deployment.id)
     if current is None or not current.ended:
-        return False
-    return any(target.change != "skip" for target in await store.targets(read, deployment.id))
+        return ()
+    return await store.targets(read, deployment.id)
 
 
 async def keep_inventory(database: Database, clock: Clock, platforms: Platforms, environment_id: str) -> None:
@@ -110,7 +117,7 @@ async def keep_inventory(database: Database, clock: Clock, platforms: Platforms,
             found = await read_inventory(read, environment_id)
             if not found:
                 return
-            platform = await platform_of(read, platforms, found[0].environment)
+            platform = platform_for(platforms, found[0].cluster)
         for inventory in found:
             document = msgspec.json.encode(inventory, order="deterministic").decode()
             await within(clock, platform.engine.remember(inventory.service.id, document), _SECONDS)

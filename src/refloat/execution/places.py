@@ -42,7 +42,11 @@ def is_here(platforms: Platforms, cluster: Cluster) -> bool:
 
 async def platform_of(read: Reader, platforms: Platforms, environment: Environment) -> Platform:
     """The engine, router and builder that an environment's cluster stands for. Raises Elsewhere."""
-    cluster = await resources.get(read, Cluster, environment.cluster_id)
+    return platform_for(platforms, await resources.get(read, Cluster, environment.cluster_id))
+
+
+def platform_for(platforms: Platforms, cluster: Cluster) -> Platform:
+    """The same of a cluster that was read already."""
     if not is_here(platforms, cluster):
         raise Elsewhere(
             f"the cluster {cluster.name} belongs to node {cluster.node}", hint="ask a server of that node"

@@ -55,6 +55,8 @@ class Runner:
         self._tails: list[asyncio.Task[None]] = []
         self._retiring: set[str] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
+        self.ended_with: tuple[Target, ...] | None = None
+        """Its services, once it is stored that it ended."""
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
         self._building = asyncio.Semaphore(max(1, self.deployment.builds))
@@ -358,6 +360,7 @@ class Runner:
             await queue.conclude(tx, self.deployment, phase, reason, self._means.clock, targets)
             if removes and phase is Phase.DONE:
                 await resources.delete_tree(tx, self.deployment.environment_id)
+        self.ended_with = targets
         if phase is not Phase.DONE:
             log.warning("a deployment ended", outcome=str(phase), reason=reason)
         self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())

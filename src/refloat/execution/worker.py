@@ -298,7 +298,8 @@ class Worker:
             log.error("a deployment waits for the database", reason=str(error))
         else:
             self.wake()
-            await keep_inventory_after(self._database, self._clock, self._platforms, deployment)
+            database, clock, platforms = self._database, self._clock, self._platforms
+            await keep_inventory_after(database, clock, platforms, deployment, runner.ended_with)
         finally:
             self._runners.pop(deployment.id, None)
 

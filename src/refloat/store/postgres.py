@@ -73,17 +73,14 @@ class PostgresDatabase:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return self._batch
-        batch = self._batch
-        try:
-            await batch.inside.flush()
-        except Exception as error:
-            self._give_up(batch, error)  # its first unit is alone in it
-            return await self._enter()
+        batch, is_first_pending = self._batch, self._batch.inside.is_pending
         try:
             with translated():
-                await batch.connection.execute(batch.savepoint())
+                await batch.connection.execute(batch.inside.with_pending(batch.savepoint()))
         except Exception as error:
             self._give_up(batch, error)
+            if is_first_pending:  # its first unit is alone in it
+                return await self._enter()
             raise
         return batch
 
@@ -229,6 +226,10 @@ class _Unit(_Cursor):
 
     async def put(self, query: Query, **values: Any) -> None:
         self._pending.append(written_out(query.compiled(_DIALECT), values))
+
+    @property
+    def is_pending(self) -> bool:
+        return bool(self._pending)
 
     async def flush(self) -> None:
         """Execute what is pending."""
