@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from refloat.supervisor.processes import LocalSupervisor
 from tests.e2e.installation import APP, Installation, Repository, eventually
 
@@ -15,16 +17,21 @@ def _deployed(installation: Installation, folder: Path) -> tuple[str, str, str]:
     return environment, application, greeting
 
 
-async def test_after_every_process_died_all_wanted_instances_come_back(folder: Path) -> None:
+@pytest.mark.parametrize("state", ["DEPLOYED", "DEPLOYMENT_ERROR"])
+async def test_after_every_process_died_all_wanted_instances_come_back(state: str, folder: Path) -> None:
+    """Also those that a failed deployment would have replaced."""
     installation = Installation(folder)
     installation.start()
     try:
         environment, application, _ = _deployed(installation, folder)
+        if state == "DEPLOYMENT_ERROR":
+            installation.variable(application, "APPLICATION", "PYTHONHOME", "/nowhere")
+            assert installation.roll(environment)["state"] == state
         installation.kill()
         _kill_everything(installation)
         installation.start()
         eventually(lambda: installation.get(application).status_code == 200)
-        assert installation.status(environment)["state"] == "DEPLOYED"
+        assert installation.status(environment)["state"] == state
         assert installation.get(application).text == "morning"
     finally:
         await installation.remove()
