@@ -1,7 +1,9 @@
 """What the control plane itself costs, on both stores, beside the disk of the same run.
 
-Everything is real but the cluster, which is the simulated one and takes no time: six steps that do nothing.
-CPU is this process's; what PostgreSQL's own processes use is told apart.
+Everything is real but the cluster, which is the simulated one and takes no time, so that steps do nothing.
+A restart has six: prepare, ready, switch, verify, drain, stop; the first deployment of an application has
+seven: precheck, build, execute, prepare, ready, switch, verify. CPU is this process's; what PostgreSQL's own
+processes use is told apart.
 
     python benchmarks/control_plane.py [--rounds N] [--deployments N] [--stores SQLite PostgreSQL]
 """
@@ -13,6 +15,7 @@ import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from measuring import STORES, Place, fdatasync_ms, load, memory_mb, place, quiet, table
 from tests.simulation.control_plane import ControlPlane
@@ -21,6 +24,7 @@ from refloat.app import event_loop
 from refloat.domain.deployment import Deployment
 from refloat.domain.progress import Phase
 from refloat.metrics import Metrics
+from refloat.store import deployments as store
 
 
 class FirstStep:
@@ -59,10 +63,19 @@ class Counted(Metrics):
         return self._enough
 
 
-async def environment(plane: ControlPlane, number: int) -> str:
+class Call(NamedTuple):
+    """A request for a deployment."""
+
+    path: str
+    body: dict[str, list[str]] | None = None
+
+
+async def environment(plane: ControlPlane, number: int) -> tuple[Call, Call]:
+    """A new one with one application: how it is deployed, and how it is restarted."""
     made = await plane.environment(f"e{number}")
-    await plane.application(made, "api")
-    return made
+    application = await plane.application(made, "api")
+    restart = Call(f"/environment/{made}/service/restart-service", {"application_ids": [application]})
+    return Call(f"/environment/{made}/redeploy"), restart
 
 
 async def enqueue_to_first_step(plane: ControlPlane, counted: Counted, rounds: int) -> list[float]:
@@ -70,10 +83,10 @@ async def enqueue_to_first_step(plane: ControlPlane, counted: Counted, rounds: i
     first, found = FirstStep(), []
     await plane.start(first)
     for number in range(rounds):
-        made, over = await environment(plane, number), counted.count_to(1)
+        (redeploy, _), over = await environment(plane, number), counted.count_to(1)
         first.begun.clear()
         began = time.perf_counter()
-        await plane.call("POST", f"/environment/{made}/redeploy", expect=202)
+        await plane.call("POST", *redeploy, expect=202)
         await first.begun.wait()
         found.append((first.at - began) * 1000)
         await over.wait()
@@ -81,22 +94,41 @@ async def enqueue_to_first_step(plane: ControlPlane, counted: Counted, rounds: i
     return sorted(found)
 
 
-async def throughput(
-    plane: ControlPlane, counted: Counted, at: Place, count: int
-) -> tuple[float, float, float]:
-    """Seconds of the clock, of this process's CPU and of PostgreSQL's, for so many deployments that all
-    wait at the start."""
-    made = [await environment(plane, 100_000 + number) for number in range(count)]
-    for one in made:
-        await plane.call("POST", f"/environment/{one}/redeploy", expect=202)
-    over = counted.count_to(count)
+class Took(NamedTuple):
+    """For so many deployments: seconds of the clock, of this process's CPU, of PostgreSQL's; and the steps
+    of one."""
+
+    count: int
+    seconds: float
+    cpu: float
+    server: float
+    steps: int
+
+    def rows(self) -> dict[str, str]:
+        what = f"{self.steps} steps that do nothing: deployments a second"
+        return {
+            what: f"{self.count / self.seconds:.0f}",
+            f"{what} of CPU": f"{self.count / self.cpu:.0f}",
+            f"{self.steps} steps: CPU of one": f"{self.cpu / self.count * 1000:.1f} ms",
+            f"{self.steps} steps: CPU of one in PostgreSQL": f"{self.server / self.count * 1000:.1f} ms"
+            if self.server
+            else "",
+        }
+
+
+async def throughput(plane: ControlPlane, counted: Counted, at: Place, calls: list[Call]) -> Took:
+    """One deployment of each, all of which wait at the start."""
+    for call in calls:
+        asked = await plane.call("POST", *call, expect=202)
+    over = counted.count_to(len(calls))
     began, cpu, server = time.perf_counter(), time.process_time(), at.server_cpu()
     await plane.start()
     await over.wait()
     took = time.perf_counter() - began, time.process_time() - cpu, at.server_cpu() - server
-    assert counted.outcomes == [Phase.DONE] * count, counted.outcomes
+    assert counted.outcomes == [Phase.DONE] * len(calls), counted.outcomes
     await plane.stop()
-    return took
+    steps = await store.steps(plane.database.read, asked["deployment_request_id"])
+    return Took(len(calls), *took, len(steps))
 
 
 async def measure(at: Place, rounds: int, count: int) -> dict[str, str]:
@@ -104,16 +136,16 @@ async def measure(at: Place, rounds: int, count: int) -> dict[str, str]:
     plane.metrics = counted
     floor = fdatasync_ms(at.folder)
     latencies = await enqueue_to_first_step(plane, counted, rounds)
-    seconds, cpu, server = await throughput(plane, counted, at, count)
+    calls = [await environment(plane, 100_000 + number) for number in range(count)]
+    first = await throughput(plane, counted, at, [redeploy for redeploy, _ in calls])
+    again = await throughput(plane, counted, at, [restart for _, restart in calls])
     await plane.close()
     return {
         "disk floor, fdatasync, before and after": f"{floor:.1f} and {fdatasync_ms(at.folder):.1f} ms",
         "call to the first step, p50": f"{statistics.median(latencies):.1f} ms",
         "the same, p99 and best": f"{latencies[int(len(latencies) * 0.99)]:.1f} and {latencies[0]:.1f} ms",
-        "deployments of 6 steps that do nothing, a second": f"{count / seconds:.0f}",
-        "the same, a second of CPU": f"{count / cpu:.0f}",
-        "CPU of one": f"{cpu / count * 1000:.1f} ms",
-        "CPU of one in PostgreSQL": f"{server / count * 1000:.1f} ms" if at.server else "",
+        **again.rows(),
+        **first.rows(),
         "memory at the end": f"{memory_mb():.0f} MB",
     }
 

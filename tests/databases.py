@@ -13,6 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,9 @@ STORES = ("sqlite", "postgresql")
 on_both_stores = pytest.mark.parametrize("plane", STORES, indirect=True)
 """For tests of a whole control plane."""
 MUST_RUN = os.environ.get("REFLOAT_TESTS_MUST_NOT_SKIP") == "1"
+_RANGES = 10
+_PORTS = count(secrets.randbelow(1000))
+"""Where this process looks for a free port next."""
 USER, PASSWORD = "refloat", "correct-horse"
 _ACCOUNT = "nobody"
 """Who runs PostgreSQL when we are root: it refuses to."""
@@ -204,10 +208,11 @@ def _end_with_us() -> None:
 
 def free_port() -> int:
     """One that nothing listens on. Not of the range from which the kernel gives ports to connections, nor of
-    that of our services: what is free there now may be taken before its server starts."""
-    dice = secrets.SystemRandom()
+    that of our services: what is free there now may be taken before its server starts. Tests that run side by
+    side have ranges of their own, and none is given twice."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _RANGES
     while True:
-        port = dice.randint(10_000, 19_999)
+        port = 10_000 + worker * (10_000 // _RANGES) + next(_PORTS) % (10_000 // _RANGES)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
+
+from tests.databases import free_port
 
 from refloat.routers.caddy import CaddyRouter, Issuer, Tls
 from refloat.supervisor.processes import LocalSupervisor
@@ -178,26 +179,6 @@ class Load:
 def _length(head: str) -> int:
     lines = (line.lower().partition(":") for line in head.split("\r\n"))
     return next((int(value) for name, _, value in lines if name == "content-length"), 0)
-
-
-def free_port() -> int:
-    """Below the ports of outgoing connections, so that no test's own connection takes it meanwhile."""
-    with socket.socket() as probe:
-        for port in _candidates:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-    raise AssertionError("no free port")
-
-
-def _numbers() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        start = 12000 + probe.getsockname()[1] % 7000
-    yield from range(start, 20000)
-
-
-_candidates = _numbers()
 
 
 @contextlib.asynccontextmanager

@@ -18,13 +18,13 @@ from routers_support import (
     Client,
     Load,
     edge,
-    free_port,
     internal_tls,
     make_router,
     pid_of,
     port_of,
     until,
 )
+from tests.databases import free_port
 
 from refloat.clock import SystemClock
 from refloat.domain.errors import Conflict, Invalid, NotFound, Unavailable

@@ -16,7 +16,6 @@ from routers_support import (
     Client,
     Load,
     edge,
-    free_port,
     internal_tls,
     make_router,
     pid_of,
@@ -24,6 +23,7 @@ from routers_support import (
     until,
 )
 from tests.certificates import Authority
+from tests.databases import free_port
 
 from refloat.domain.errors import Conflict, Unavailable
 from refloat.routers.base import Address, Counts, Domain

@@ -119,6 +119,25 @@ async def test_idle_connections_that_were_ended_are_replaced_unseen(
         assert len(await resources.everything(read, Organization)) == 2
 
 
+@pytest.mark.parametrize("rounds", range(5))
+async def test_a_connection_is_replaced_at_whichever_moment_its_end_is_heard_of(
+    rounds: int, postgres: PostgresServer, database: Database, url: str
+) -> None:
+    """The reason comes before the end itself, and between them the driver takes it for busy."""
+    async with database.transaction() as tx:
+        await resources.insert_resource(tx, organization(1))
+    assert await stored(database) == ["1"]
+    end_connections(postgres, url)
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    async with database.transaction() as tx:
+        await resources.insert_resource(tx, organization(2))
+    end_connections(postgres, url)
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    assert await stored(database) == ["1", "2"]
+
+
 async def test_a_disk_that_is_full_is_told_as_such(
     database: Database, postgres: PostgresServer, url: str
 ) -> None:

@@ -40,6 +40,7 @@ _LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # between the reason why PostgreSQL ended it and the end itself
     OSError,
     TimeoutError,
 )
@@ -212,8 +213,12 @@ class Connections:
         while True:
             try:
                 async with self.borrowed() as connection:
-                    with translated():
-                        return await in_one_go(read(connection))
+                    try:
+                        with translated():
+                            return await in_one_go(read(connection))
+                    except StorageLost:
+                        connection.terminate()  # it may not know yet that it has ended
+                        raise
             except StorageLost:
                 if asyncio.get_running_loop().time() > deadline:
                     raise

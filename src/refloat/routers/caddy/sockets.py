@@ -21,7 +21,8 @@ SETTLE_SECONDS = 0.05
 """A request that read its upstream just before a switch has connected to it by then. One that takes longer
 is refused once the endpoint is gone, is held, and reads the new one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
-_LOWEST_PORT = 20000
+_LOWEST_PORT, _ENOUGH = 20_000, 4096
+"""Below are the ports that people choose for servers of their own, as far as there are enough above."""
 TAKEN, FORBIDDEN = "another process listens there", os.strerror(errno.EACCES)
 _SOCKET = re.compile(r"^socket:\[(\d+)\]$")
 
@@ -86,7 +87,7 @@ def is_listened_on(port: int) -> bool:
 def free_ports(taken: Iterable[int]) -> Iterator[int]:
     """Loopback ports nobody listens on, none twice, below those the kernel gives to outgoing connections."""
     highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(min(_LOWEST_PORT, highest // 2), highest)
+    candidates = range(_LOWEST_PORT if highest > _LOWEST_PORT + _ENOUGH else highest // 2, highest)
     seen = set(taken)
     for port in random.sample(candidates, len(candidates)):
         if port not in seen and not can_listen("127.0.0.1", port):
