@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,7 +161,8 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory(prefix="refloat-") as folder:
         for name in given.stores:
-            with place(name, Path(folder) / name) as at, asyncio.Runner(loop_factory=event_loop) as runner:
+            loop = partial(event_loop, shared=name == "PostgreSQL")
+            with place(name, Path(folder) / name) as at, asyncio.Runner(loop_factory=loop) as runner:
                 found.append(runner.run(measure(at, given.rounds, given.deployments)))
     print(load())
     print(table(["", *given.stores], [[what, *(it[what] for it in found)] for what in found[0]]))

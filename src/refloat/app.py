@@ -177,8 +177,13 @@ def simulated_platform() -> Platform:
     )
 
 
-def event_loop() -> asyncio.AbstractEventLoop:
-    """What a server runs on: uvloop where it can be had, which takes a fifth off what PostgreSQL costs us."""
+def event_loop(*, shared: bool) -> asyncio.AbstractEventLoop:
+    """What a server runs on. With PostgreSQL uvloop, where it can be had: it takes a fifth off what that
+    costs us. Not without: it gains nothing with SQLite, and starts commands more slowly, so that a build with
+    its commands of git took half as long again.
+    """
+    if not shared:
+        return asyncio.new_event_loop()
     try:
         import uvloop
     except ImportError:  # it is not made for every platform

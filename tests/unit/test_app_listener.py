@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,13 @@ def test_accepted_connections_never_wait_for_the_peers_acknowledgement(tmp_path:
         assert fast.run(_connected(tmp_path))
 
 
-def test_a_server_runs_on_the_fast_loop_and_without_it_on_the_plain_one(
+def test_a_server_with_postgresql_runs_on_the_fast_loop_and_others_on_the_plain_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with asyncio.Runner(loop_factory=event_loop) as fast:
-        assert isinstance(fast.get_loop(), uvloop.Loop)
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    with asyncio.Runner(loop_factory=event_loop) as plain:
-        assert not isinstance(plain.get_loop(), uvloop.Loop)
+    def is_fast(*, shared: bool) -> bool:
+        with asyncio.Runner(loop_factory=partial(event_loop, shared=shared)) as runner:
+            return isinstance(runner.get_loop(), uvloop.Loop)
+
+    assert is_fast(shared=True) and not is_fast(shared=False)
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # it is not made for every platform
+    assert not is_fast(shared=True)

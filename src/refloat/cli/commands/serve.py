@@ -23,7 +23,7 @@ def _run(settings: "Settings") -> None:
     from refloat.settings import SettingError
 
     try:
-        with asyncio.Runner(loop_factory=event_loop) as runner:
+        with asyncio.Runner(loop_factory=lambda: event_loop(shared=settings.shared)) as runner:
             runner.run(run(settings))
     except (SettingError, Unavailable) as error:
         raise Problem(str(error)) from None
