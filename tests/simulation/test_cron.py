@@ -212,6 +212,25 @@ async def test_a_run_that_does_not_end_is_ended_and_repeated_as_often_as_it_may_
     assert not cron.plane.world.executing
 
 
+async def test_a_server_that_dies_in_a_repeat_begins_no_earlier_one_beside_it(cron: Cron) -> None:
+    job = await cron.job(script="release=hang", max_duration_seconds=1, max_nb_restart=1)
+    cron.wall.at("12:01:00")
+    dying = asyncio.create_task(cron.runs.run())
+
+    async def repeats() -> bool:
+        return any(key.endswith(".2") for key in cron.plane.world.executing)
+
+    await cron.plane.eventually(repeats)
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    cron.runs = cron.another()
+    await cron.runs.look()
+    await asyncio.sleep(0.05)
+    assert [key[-2:] for key in cron.plane.world.executing] == [".2"]
+    await asyncio.gather(*cron.runs.going())
+    assert await cron.told(job) == [("12:01", "failed")] and not cron.plane.world.executing
+
+
 async def test_a_run_that_fails_is_repeated_and_tells_its_last_lines_without_secrets(cron: Cron) -> None:
     cron.environment = environment = await cron.plane.environment()
     job = await cron.plane.job(

@@ -50,7 +50,8 @@ class RunOutcome(StrEnum):
 class CronRun(Resource, frozen=True, kw_only=True):
     """One run. Parent: the job; the name is the instant, so that there is one for each.
 
-    `outcome` None: it goes on. `log` are its last lines, `attempts` how often the command was begun.
+    `outcome` None: it goes on. `log` are its last lines, `attempts` the number of the last one that was
+    begun, 0 while the first goes on.
     """
 
     kind: ClassVar[str] = "cron_run"

@@ -176,7 +176,7 @@ class CronRuns:
         revision = in_hands_of(last, member.revision(self._sealer))
         secrets = msgspec.json.decode(self._sealer.open(timetable.sealed_secrets), type=tuple[str, ...])
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        attempts = 0
+        attempts, first = 0, max(1, run.attempts)
 
         def hear(_: Level, line: str) -> None:
             lines.append(redact(line, secrets))
@@ -185,6 +185,8 @@ class CronRuns:
             nonlocal attempts
             attempts = attempt
             lines.clear()
+            if attempt > first:
+                await self._come_to(run, attempt)
             return await platform.engine.run(revision, timetable.argv, _key(run, attempt), hear)
 
         async def end() -> None:
@@ -192,8 +194,8 @@ class CronRuns:
 
         outcome, reason = RunOutcome.DONE, ""
         try:
-            await repeated(self._clock, once, end, timetable.seconds, timetable.repeats)
-        except Fenced:  # a deployment took it over meanwhile: it stays open, and is looked at again
+            await repeated(self._clock, once, end, timetable.seconds, timetable.repeats, first=first)
+        except (Fenced, *STORAGE):  # it is another's, or cannot be written down: it stays open
             return
         except CommandStopped:
             outcome, reason = RunOutcome.CANCELED, _STOPPED
@@ -204,6 +206,14 @@ class CronRuns:
             await self._end(run, outcome, reason)
         except RefloatError as error:  # it stays open, and is known by its key when it is looked at again
             log.error("a run could not be recorded", job=run.parent, reason=str(error))
+
+    async def _come_to(self, run: CronRun, attempt: int) -> None:
+        """Written down first: the next server joins this attempt, and begins no earlier one beside it."""
+        async with self._database.transaction() as tx:
+            await self._assert_in_office(tx)
+            current = await resources.find(tx, CronRun, run.id)
+            if current and current.outcome is None:
+                await resources.replace_resource(tx, msgspec.structs.replace(current, attempts=attempt))
 
     async def _cancel(self, going: _Going) -> None:
         run = await resources.find(self._database.read, CronRun, going.run.id)

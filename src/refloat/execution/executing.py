@@ -94,16 +94,18 @@ async def repeated(
     seconds: float,
     repeats: int,
     note: Note | None = None,
+    first: int = 1,
 ) -> Ran:
     """One run that succeeds, of at most `repeats` more than one, numbered from 1.
 
-    Each may take `seconds`; one that takes longer is ended before the next.
+    Each may take `seconds`; one that takes longer is ended before the next. `first` is the one that an
+    earlier server had come to, and may go on.
 
     Raises StepFailed saying how the last run ended.
     """
     complaint = ""
     most = repeats + 1
-    for number in range(1, most + 1):
+    for number in range(first, most + 1):
         if complaint and note:
             await note(Attempt(number=number, most=most, complaint=complaint))
         try:
