@@ -15,7 +15,7 @@ from tests.e2e.installation import Installation, Repository, eventually
 from tests.e2e.replicas import Pair, leads
 
 SLOW_RELEASE = {
-    "slow.py": "import time; time.sleep(4)\n",
+    "slow.py": "import time; print('it sleeps', flush=True); time.sleep(4)\n",
     "Procfile": "web: python app.py\nrelease: python slow.py\n",
 }
 
@@ -60,7 +60,7 @@ def begin_slow_release(pair: Pair, it: Deployed) -> None:
     commit = it.repository.commit(SLOW_RELEASE)
     body = {"applications": [{"application_id": it.application, "git_commit_id": commit}]}
     pair.other.call("POST", f"/environment/{it.environment}/service/deploy", body, expect=202)
-    eventually(lambda: any(s["step"] == "execute" for s in pair.other.journal(it.environment)))
+    eventually(lambda: "it sleeps" in pair.other.log_text(it.environment))
 
 
 class Traffic:
