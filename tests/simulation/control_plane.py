@@ -14,7 +14,8 @@ from refloat.control.context import Context
 from refloat.control.organizations import bootstrap
 from refloat.domain.resources import ClusterKind
 from refloat.execution.capacity import Capacity
-from refloat.execution.crash import CrashPoints
+from refloat.execution.crash import CrashPoints, NoCrash
+from refloat.execution.node import NodeWork
 from refloat.execution.platform import Platform
 from refloat.execution.worker import Worker
 from refloat.metrics import Metrics
@@ -23,6 +24,7 @@ from refloat.simulated.builder import SimulatedBuilder
 from refloat.simulated.engine import SimulatedEngine
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
+from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 from tests.databases import Store, sqlite_store
 
@@ -203,3 +205,22 @@ class ControlPlane:
     async def roll(self, environment: str, verb: str = "redeploy") -> dict[str, Any]:
         await self.call("POST", f"/environment/{environment}/{verb}", expect=202)
         return await self.ended(environment)
+
+
+async def _nothing() -> None: ...
+
+
+def node_work(plane: ControlPlane, database: Database | None = None, **more: Any) -> NodeWork:
+    """What a server does for the node of this plane; `database` in place of the plane's."""
+    return NodeWork(
+        database or plane.database,
+        plane.sealer,
+        plane.clock,
+        plane.platforms,
+        domain="localhost",
+        drain_seconds=1,
+        capacity=Capacity(),
+        crash=NoCrash(),
+        prepare=_nothing,
+        **more,
+    )

@@ -10,13 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from refloat.clock import SystemClock
-from refloat.execution.capacity import Capacity
-from refloat.execution.crash import NoCrash
 from refloat.execution.cron import KEPT_RUNS, LATE_SECONDS, CronRuns
-from refloat.execution.node import NodeWork
 from refloat.store.database import Query
 from refloat.store.tables import resource
-from tests.simulation.control_plane import ControlPlane
+from tests.simulation.control_plane import ControlPlane, node_work
 
 _VERSIONS = Query(select(resource.c.version).where(resource.c.kind == "cron_run"))
 _VERSION = 1
@@ -108,19 +105,7 @@ async def test_a_server_looks_by_itself_when_a_minute_begins(cron: Cron) -> None
     plane = cron.plane
     await plane.stop()
 
-    async def prepare() -> None: ...
-
-    work = NodeWork(
-        plane.database,
-        plane.sealer,
-        plane.clock,
-        plane.platforms,
-        domain="localhost",
-        drain_seconds=1,
-        capacity=Capacity(),
-        crash=NoCrash(),
-        prepare=prepare,
-    )
+    work = node_work(plane)
     cron.wall.at("12:00:59")
     working = asyncio.create_task(work.alone())
     await asyncio.sleep(0)

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from refloat.domain.replicas import Term
-from refloat.execution.capacity import Capacity
-from refloat.execution.crash import NoCrash
 from refloat.execution.cron import CronRuns
 from refloat.execution.node import NodeWork
 from refloat.execution.reconciler import Reconciler
 from refloat.execution.worker import Worker
-from tests.simulation.control_plane import ControlPlane
+from tests.simulation.control_plane import ControlPlane, node_work
 
 
 async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
@@ -48,19 +46,7 @@ async def test_a_defect_that_stops_the_worker_does_not_stop_the_queue(
 
 
 def _work_of(plane: ControlPlane) -> NodeWork:
-    async def prepare() -> None: ...
-
-    return NodeWork(
-        plane.database,
-        plane.sealer,
-        plane.clock,
-        plane.platforms,
-        domain="localhost",
-        drain_seconds=1,
-        capacity=Capacity(),
-        crash=NoCrash(),
-        prepare=prepare,
-    )
+    return node_work(plane)
 
 
 @contextlib.asynccontextmanager

@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 
 from refloat.domain.replicas import Replica
-from refloat.execution.capacity import Capacity
-from refloat.execution.crash import NoCrash
 from refloat.execution.leadership import lead
-from refloat.execution.node import NodeWork
 from refloat.execution.places import NodePlatforms
 from refloat.store.replicas import ReplicaSession
 from tests.databases import PostgresServer, Store
-from tests.simulation.control_plane import ControlPlane
+from tests.simulation.control_plane import ControlPlane, node_work
 
 
 class Node(ControlPlane):
@@ -31,19 +28,7 @@ class Node(ControlPlane):
         )
         self.api = self.client("rf_admin")
 
-        async def prepare() -> None: ...
-
-        self.work = NodeWork(
-            self.database,
-            self.sealer,
-            self.clock,
-            self.platforms,
-            domain="localhost",
-            drain_seconds=1,
-            capacity=Capacity(),
-            crash=NoCrash(),
-            prepare=prepare,
-        )
+        self.work = node_work(self)
         self.url, self.name = store.url, name
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from refloat.domain.errors import RefloatError, StorageFull, StorageLost
-from refloat.execution.capacity import Capacity
-from refloat.execution.crash import NoCrash
-from refloat.execution.node import NodeWork
 from refloat.execution.worker import Worker
 from refloat.routers.base import Address
 from refloat.simulated.router import SimulatedRouter
 from refloat.store.database import Database, Reader, Transaction
-from tests.simulation.control_plane import ControlPlane
+from tests.simulation.control_plane import ControlPlane, node_work
 
 
 class FailingDatabase:
@@ -101,18 +98,7 @@ async def test_a_deployment_that_a_full_disk_holds_up_says_so_and_goes_on(tmp_pa
     await plane.application(environment, "api")
     await plane.stop()
     database = FailingDatabase(plane.database, StorageFull("no space", hint="make room"), 3, stored=False)
-    work = NodeWork(
-        database,
-        plane.sealer,
-        plane.clock,
-        plane.platforms,
-        domain="localhost",
-        drain_seconds=1,
-        capacity=Capacity(),
-        crash=NoCrash(),
-        prepare=_nothing,
-        room=lambda: "0 MB are free",
-    )
+    work = node_work(plane, database, room=lambda: "0 MB are free")
     plane.context = dataclasses.replace(plane.context, halt=work.halt)
     plane.api = plane.client("rf_admin")
     body = await plane.call("POST", f"/environment/{environment}/redeploy", expect=202)
@@ -158,9 +144,6 @@ async def test_a_node_whose_disk_is_full_stops_no_other_work_and_goes_on(
 async def _refused(plane: ControlPlane, why: str) -> bool:
     assert plane.worker is not None
     return (plane.worker.refusal.message if plane.worker.refusal else "") == why
-
-
-async def _nothing() -> None: ...
 
 
 async def _situation(plane: ControlPlane, path: str, situation: str) -> bool:
