@@ -33,6 +33,7 @@ InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
 _UNDOING = (StepName.REVERT, StepName.DISCARD)
+_NOTHING = "{}"
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -115,6 +116,12 @@ class Journal:
     def begun(self, service_id: str, name: StepName) -> bool:
         """Whether a step was ever begun."""
         return (service_id, name) in self._steps
+
+    def attempt(self, service_id: str, name: StepName) -> Attempt | None:
+        """What a step that is under way has come to, with us or with a former owner."""
+        step = self._steps.get((service_id, name))
+        noted = step.output if step else _NOTHING
+        return None if noted == _NOTHING else msgspec.json.decode(noted, type=Attempt)
 
     async def step(
         self,
@@ -203,6 +210,7 @@ class Journal:
             attempt=earlier.attempt + 1 if earlier else 1,
             fence=self.deployment.fence,
             started_at=self._clock.now(),
+            output=_come_to(earlier),
         )
         await store.begin_step(tx, step)
         if it.builds is not None and it.builds < self._builds:
@@ -223,8 +231,9 @@ class Journal:
         completes: InTransaction | None = None,
         then: Callable[[], Next] | None = None,
     ) -> None:
-        text = msgspec.json.encode(output).decode()
         now, key = self._clock.now(), (service_id, name)
+        noted = self._steps[key].output if outcome is Outcome.CANCELED else None
+        text = noted or msgspec.json.encode(output).decode()
         async with self._database.transaction() as tx:
             canceled, target = await self._own_target(tx, service_id)
             await self._tell(tx, service_id, name, self._last_lines.pop(key, ()))
@@ -243,11 +252,12 @@ class Journal:
         )
 
     async def note(self, service_id: str, name: StepName, attempt: Attempt) -> None:
-        """Tell readers how often a step that is under way has tried."""
-        text = msgspec.json.encode(attempt).decode()
+        """Tell readers, and whoever goes on, how often a step that is under way has tried."""
+        text, key = msgspec.json.encode(attempt).decode(), (service_id, name)
         async with self._database.transaction() as tx:
             await self.own(tx)
             await store.note_step(tx, self.deployment.id, service_id, name, text)
+        self._steps[key] = msgspec.structs.replace(self._steps[key], output=text)
 
     async def own(self, tx: Transaction) -> bool:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
@@ -354,3 +364,9 @@ class Journal:
     async def _tell(self, tx: Transaction, service_id: str, step: str, lines: Lines) -> None:
         for level, line in lines:
             await tell(tx, self.deployment, service_id, step, level, line, self._clock)
+
+
+def _come_to(earlier: Step | None) -> str:
+    """The note with which a step is begun again: what a job has come to goes on, a probe is counted anew."""
+    cut = earlier and earlier.name == StepName.EXECUTE and earlier.outcome in (None, Outcome.CANCELED)
+    return earlier.output if earlier and cut else _NOTHING

@@ -264,7 +264,7 @@ async def begin_step(tx: Transaction, it: Step) -> None:
         attempt=1,
         fence=it.fence,
         outcome=None,
-        output="{}",
+        output=it.output,
         started_at=micros(it.started_at),
         finished_at=None,
     )
