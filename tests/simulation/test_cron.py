@@ -241,6 +241,21 @@ async def test_a_server_that_dies_while_it_ends_an_attempt_begins_no_other_one_o
     assert cron.plane.world.turns[job, "release"] == 2
 
 
+async def test_a_job_that_is_deleted_while_it_runs_is_not_tried_again(cron: Cron) -> None:
+    job = await cron.job(script="release=hang", max_duration_seconds=1, max_nb_restart=1)
+    cron.wall.at("12:01:00")
+    await cron.runs.look()
+    await cron.plane.call("DELETE", f"/job/{job}", expect=204)
+
+    async def gone() -> bool:
+        found = await cron.plane.call("GET", f"/environment/{cron.environment}/services")
+        return found["results"] == []
+
+    await cron.plane.eventually(gone)
+    await asyncio.gather(*cron.runs.going())
+    assert cron.plane.world.turns[job, "release"] == 1
+
+
 async def _dying(forget: Any, dead: asyncio.Event, at: str, key: str) -> None:
     """As forget_run, of a server that gets no further at one key."""
     if key.endswith(at):

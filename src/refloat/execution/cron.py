@@ -216,8 +216,9 @@ class CronRuns:
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             current = await resources.find(tx, CronRun, run.id)
-            if current and current.outcome is None:
-                await resources.replace_resource(tx, msgspec.structs.replace(current, **come))
+            if current is None or current.outcome:
+                raise Fenced(f"the run {run.name} was ended by another server")
+            await resources.replace_resource(tx, msgspec.structs.replace(current, **come))
 
     async def _cancel(self, going: _Going) -> None:
         run = await resources.find(self._database.read, CronRun, going.run.id)
