@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,53 @@ async def test_a_server_that_dies_in_a_repeat_begins_no_earlier_one_beside_it(cr
     assert [key[-2:] for key in cron.plane.world.executing] == [".2"]
     await asyncio.gather(*cron.runs.going())
     assert await cron.told(job) == [("12:01", "failed")] and not cron.plane.world.executing
+
+
+async def test_a_server_that_dies_while_it_ends_an_attempt_begins_no_other_one_of_that(
+    cron: Cron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm = SystemClock.alarm
+    monkeypatch.setattr(Wall, "alarm", lambda self, seconds, ring: alarm(self, seconds / 20, ring))
+    job = await cron.job(script="release=hang", max_duration_seconds=1, max_nb_restart=1)
+    cron.wall.at("12:01:00")
+    for number in (1, 2):
+        dead = asyncio.Event()
+        with monkeypatch.context() as patch:
+            for platform in cron.plane.platforms.values():
+                deadly = partial(_dying, platform.engine.forget_run, dead, f".{number}")
+                patch.setattr(platform.engine, "forget_run", deadly)
+            dying = asyncio.create_task(cron.runs.run())
+            await dead.wait()
+            dying.cancel()
+            await asyncio.gather(dying, return_exceptions=True)
+        assert [key[-2:] for key in cron.plane.world.executing] == [f".{number}"]
+        cron.runs = cron.another()
+    await cron.look()
+    assert await cron.told(job) == [("12:01", "failed")] and not cron.plane.world.executing
+    assert cron.plane.world.turns[job, "release"] == 2
+
+
+async def test_a_job_that_is_deleted_while_it_runs_is_not_tried_again(cron: Cron) -> None:
+    job = await cron.job(script="release=hang", max_duration_seconds=1, max_nb_restart=1)
+    cron.wall.at("12:01:00")
+    await cron.runs.look()
+    await cron.plane.call("DELETE", f"/job/{job}", expect=204)
+
+    async def gone() -> bool:
+        found = await cron.plane.call("GET", f"/environment/{cron.environment}/services")
+        return found["results"] == []
+
+    await cron.plane.eventually(gone)
+    await asyncio.gather(*cron.runs.going())
+    assert cron.plane.world.turns[job, "release"] == 1
+
+
+async def _dying(forget: Any, dead: asyncio.Event, at: str, key: str) -> None:
+    """As forget_run, of a server that gets no further at one key."""
+    if key.endswith(at):
+        dead.set()
+        await asyncio.Event().wait()
+    await forget(key)
 
 
 async def test_a_run_that_fails_is_repeated_and_tells_its_last_lines_without_secrets(cron: Cron) -> None:

@@ -127,7 +127,7 @@ async def test_a_job_that_is_tried_again_tells_the_run(plane: ControlPlane) -> N
     await plane.eventually(second)
     (doing,) = (await _explained(plane, deployment))["doing"]
     assert doing["waits"] == "for the job to end (attempt 2 of 3; before: it ended with exit code 1)"
-    assert _between(doing["since"], doing["deadline"]) == 60 + 3 * 50
+    assert _between(doing["since"], doing["deadline"]) == 60 + 3 * (50 + 10)
 
 
 async def test_a_cancel_that_is_under_way_tells_what_it_still_ends(plane: ControlPlane) -> None:

@@ -1,16 +1,17 @@
 """Deliberate defects: each breaks a guarantee, and the simulation finds it."""
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from refloat.domain.deployment import Step
+from refloat.domain.deployment import Attempt, Step
 from refloat.domain.errors import Fenced, StorageLost
 from refloat.domain.progress import Action, Phase
-from refloat.execution import applied, cron, going_back, journal, queue, reconciler, runner, worker
+from refloat.execution import applied, cron, executing, going_back, journal, queue, reconciler, runner, worker
 from refloat.execution.capacity import Room
 from refloat.execution.journal import Journal
 from refloat.execution.runner import Runner
@@ -289,6 +290,39 @@ def what_is_kept_stays_in_the_hands_of_who_applied_it(patch: pytest.MonkeyPatch)
     patch.setattr(reconciler, "in_hands_of", lambda deployment, revision: revision)
 
 
+def what_a_job_has_come_to_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The next server begins the first attempt again."""
+    patch.setattr(Journal, "attempt", lambda self, service_id, name: None)
+
+
+def an_attempt_is_ended_before_the_next_is_written_down(patch: pytest.MonkeyPatch) -> None:
+    """A server that dies in between is followed by one that makes it once more."""
+    repeated = executing.repeated
+
+    async def hasty(clock: Any, it: executing.Attempts, reached: Attempt | None) -> Any:
+        async def end_first(attempt: Attempt) -> None:
+            await it.end(attempt.number - 1)
+            await it.come_to(attempt)
+
+        return await repeated(clock, dataclasses.replace(it, come_to=end_first), reached)
+
+    patch.setattr(executing, "repeated", hasty)
+
+
+def who_goes_on_ends_nothing_first(patch: pytest.MonkeyPatch) -> None:
+    """The next server begins the second attempt beside the first."""
+    repeated = executing.repeated
+
+    async def hasty(clock: Any, it: executing.Attempts, reached: Attempt | None) -> Any:
+        async def end(number: int) -> None:
+            if reached is None or number >= reached.number:
+                await it.end(number)
+
+        return await repeated(clock, dataclasses.replace(it, end=end), reached)
+
+    patch.setattr(executing, "repeated", hasty)
+
+
 DEFECTS: dict[Defect, int] = {
     no_fence_in_the_database: 0,
     no_journal_before_a_step: 0,
@@ -316,6 +350,9 @@ DEFECTS: dict[Defect, int] = {
     neighbours_are_recorded_as_stopped: 0,
     leftovers_of_one_environment_are_those_of_all: 0,
     what_is_kept_stays_in_the_hands_of_who_applied_it: 8,
+    what_a_job_has_come_to_is_forgotten: 0,
+    an_attempt_is_ended_before_the_next_is_written_down: 0,
+    who_goes_on_ends_nothing_first: 0,
 }
 """With the first seed that found each; others are tried when that one does not any more."""
 

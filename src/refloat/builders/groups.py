@@ -6,7 +6,6 @@ as long as anything of the command lives, whatever became of the control plane t
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 from pathlib import Path
@@ -14,18 +13,18 @@ from typing import Any
 
 from refloat.domain.errors import Unavailable
 from refloat.supervisor.cancellation import to_the_end
+from refloat.supervisor.turns import Wait
 
 
 async def take(fd: int, deadline: float) -> None:
-    """Lock the file; a git that an earlier control plane left running is ended for it."""
+    """Lock the file; a git that an earlier control plane left running is ended for it, and a frozen control
+    plane."""
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline
-    while True:
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if loop.time() > until:
-                raise Unavailable("the git cache is in use by another process") from None
+    wait = Wait(fd)
+    while not wait.over():
+        if loop.time() > until:
+            raise Unavailable("the git cache is in use by another process")
         _kill_group(_holder(fd))
         await asyncio.sleep(0.02)
 

@@ -18,7 +18,7 @@ import msgspec
 from uv import find_uv_bin
 
 from refloat.domain.errors import BuildFailed, Unavailable
-from refloat.supervisor.directories import holding
+from refloat.supervisor.turns import turn
 
 
 class Interpreter(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Tools:
         copy = self._folder / f"uv-{Path(own).stat().st_size}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o755)
-        with holding(self._folder / "lock"):  # another build may begin at the same moment
+        with turn(self._folder / "lock"):  # another build may begin at the same moment
             if not copy.exists():
                 _copy(Path(own), copy)
         if run_as(uid, (str(copy), "--version"), {})[0] == 0:

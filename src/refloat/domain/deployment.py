@@ -162,7 +162,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `service_id` "" is the deployment's own step. `attempt` counts how often it was begun.
     `output` is a JSON document that later steps and a resumed runner read; never a value of a variable.
-    Until the step ends it may hold an Attempt.
+    Until the step is done, or has failed, it may hold an Attempt.
     """
 
     deployment_id: str
@@ -180,7 +180,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """How often something was tried within one step that has not ended; kept where its output will be.
 
-    `complaint` is what went wrong the time before.
+    `complaint` is what went wrong the time before. A job has come to a `number` beyond `most` when its last
+    attempt is over and that is not recorded as its failure yet.
     """
 
     number: int

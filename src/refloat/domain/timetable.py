@@ -50,8 +50,8 @@ class RunOutcome(StrEnum):
 class CronRun(Resource, frozen=True, kw_only=True):
     """One run. Parent: the job; the name is the instant, so that there is one for each.
 
-    `outcome` None: it goes on. `log` are its last lines, `attempts` the number of the last one that was
-    begun, 0 while the first goes on.
+    `outcome` None: it goes on. `log` are its last lines, `attempts` the number of the attempt that it has
+    come to, 0 while the first goes on, and `reason` what went wrong the time before.
     """
 
     kind: ClassVar[str] = "cron_run"

@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
 
 from refloat.clock import Clock
+from refloat.domain.deployment import Attempt
 from refloat.domain.errors import STORAGE, CommandStopped, Fenced, RefloatError
 from refloat.domain.ids import built_in_id
 from refloat.domain.replicas import Term
@@ -25,7 +27,7 @@ from refloat.domain.resources import Environment
 from refloat.domain.revision import Level, Ran
 from refloat.domain.timetable import CronRun, RunOutcome, Timetable, name_of
 from refloat.execution.applied import Applied, Everywhere
-from refloat.execution.executing import repeated
+from refloat.execution.executing import Attempts, repeated
 from refloat.execution.logs import redact
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
@@ -176,7 +178,9 @@ class CronRuns:
         revision = in_hands_of(last, member.revision(self._sealer))
         secrets = msgspec.json.decode(self._sealer.open(timetable.sealed_secrets), type=tuple[str, ...])
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        attempts, first = 0, max(1, run.attempts)
+        most = timetable.repeats + 1
+        attempts = min(run.attempts, most)
+        reached = Attempt(number=run.attempts, most=most, complaint=run.reason) if run.attempts else None
 
         def hear(_: Level, line: str) -> None:
             lines.append(redact(line, secrets))
@@ -185,16 +189,15 @@ class CronRuns:
             nonlocal attempts
             attempts = attempt
             lines.clear()
-            if attempt > first:
-                await self._come_to(run, attempt)
             return await platform.engine.run(revision, timetable.argv, _key(run, attempt), hear)
 
-        async def end() -> None:
-            await platform.engine.forget_run(_key(run, attempts))
+        async def end(attempt: int) -> None:
+            await platform.engine.forget_run(_key(run, attempt))
 
         outcome, reason = RunOutcome.DONE, ""
         try:
-            await repeated(self._clock, once, end, timetable.seconds, timetable.repeats, first=first)
+            come_to = partial(self._come_to, run)
+            await repeated(self._clock, Attempts(once, end, come_to, timetable.seconds, most), reached)
         except (Fenced, *STORAGE):  # it is another's, or cannot be written down: it stays open
             return
         except CommandStopped:
@@ -207,13 +210,15 @@ class CronRuns:
         except RefloatError as error:  # it stays open, and is known by its key when it is looked at again
             log.error("a run could not be recorded", job=run.parent, reason=str(error))
 
-    async def _come_to(self, run: CronRun, attempt: int) -> None:
+    async def _come_to(self, run: CronRun, attempt: Attempt) -> None:
         """Written down first: the next server joins this attempt, and begins no earlier one beside it."""
+        come = {"attempts": attempt.number, "reason": attempt.complaint}
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             current = await resources.find(tx, CronRun, run.id)
-            if current and current.outcome is None:
-                await resources.replace_resource(tx, msgspec.structs.replace(current, attempts=attempt))
+            if current is None or current.outcome:
+                raise Fenced(f"the run {run.name} was ended by another server")
+            await resources.replace_resource(tx, msgspec.structs.replace(current, **come))
 
     async def _cancel(self, going: _Going) -> None:
         run = await resources.find(self._database.read, CronRun, going.run.id)

@@ -164,7 +164,8 @@ def _doing(
 
 def _attempt(step: Step, name: StepName, limits: ServiceLimits) -> Attempt | None:
     if step.output != "{}":
-        return msgspec.json.decode(step.output, type=Attempt)
+        noted = msgspec.json.decode(step.output, type=Attempt)
+        return msgspec.structs.replace(noted, number=min(noted.number, noted.most))
     if name is StepName.READY and limits.readiness:
         return Attempt(number=1, most=limits.readiness.failure_threshold)
     if name is StepName.EXECUTE and limits.runs:

@@ -125,9 +125,18 @@ class ServiceSteps(ServiceInDeployment):
         if job := self._job:
             if (command := self._command) is None:
                 return {"skipped": "nothing to run"}
-            clock, note = self._means.clock, partial(self._note, StepName.EXECUTE)
+            come_to = partial(self._note, StepName.EXECUTE)
+            reached = self._means.journal.attempt(self.service_id, StepName.EXECUTE)
             self._produced = await run_job(
-                clock, self._run, self._end_commands, job, self._event, command, artifact, note
+                self._means.clock,
+                self._run,
+                self._end_run,
+                come_to,
+                reached,
+                job,
+                self._event,
+                command,
+                artifact,
             )
             return {"outputs": sorted(self._produced)}
         if not artifact.release:
@@ -139,10 +148,13 @@ class ServiceSteps(ServiceInDeployment):
         async with StepLog(
             means.journal, means.clock, self.service_id, StepName.EXECUTE, self.secrets
         ) as log:
-            return await (await self._held()).engine.run(revision, argv, f"{revision.key}.{what}", log)
+            return await (await self._held()).engine.run(revision, argv, self._run_key(what), log)
 
-    async def _end_commands(self) -> None:
-        await (await self._held()).engine.stop(self.new_key, _END_SECONDS)
+    async def _end_run(self, what: str) -> None:
+        await (await self._held()).engine.forget_run(self._run_key(what))
+
+    def _run_key(self, what: str) -> str:
+        return f"{self.new_key}.{what}"
 
     async def _prepare(self) -> Output:
         instances = await (await self._held()).engine.prepare(self._revision)

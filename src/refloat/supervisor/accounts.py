@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from refloat.supervisor.directories import PASSABLE, holding, write_private
+from refloat.supervisor.directories import PASSABLE, write_private
+from refloat.supervisor.turns import turn
 
 FIRST, COUNT = 200_000, 100_000
 """The users that are given out; a range that distributions leave free."""
@@ -67,7 +68,7 @@ class Accounts:
 
     def _alone(self) -> AbstractContextManager[None]:
         self._path.parent.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
-        return holding(self._path.with_suffix(".lock"))
+        return turn(self._path.with_suffix(".lock"))
 
     def _load(self) -> _Given:
         try:

@@ -29,7 +29,8 @@ from refloat.domain.revision import LogLine
 from refloat.supervisor import cgroups, logs, shim
 from refloat.supervisor.base import LIVE, Spec, State, Status
 from refloat.supervisor.cancellation import to_the_end
-from refloat.supervisor.directories import holding, private, write_private
+from refloat.supervisor.directories import private, write_private
+from refloat.supervisor.turns import turn
 
 MARK = "REFLOAT_PROCESS_ID"
 NODE_MARK = "REFLOAT_NODE"
@@ -163,7 +164,7 @@ class LocalSupervisor:
         """Returns when the process runs or is known not to: the shim closes its output then."""
         for path in (self._run, folder, folder / "log"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with holding(folder / TURN):
+        with turn(folder / TURN):
             state = self._look(spec.id)
             if state and state.status in LIVE:
                 return
@@ -257,7 +258,7 @@ class LocalSupervisor:
         """End what a killed shim left running, and write down that nothing is wanted any more."""
         if not folder.exists():
             return
-        with holding(folder / TURN):
+        with turn(folder / TURN):
             state = self._look(folder.name)
             if state is None or state.status in LIVE:
                 return

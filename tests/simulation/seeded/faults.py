@@ -9,7 +9,7 @@ from refloat.execution.crash import Moment
 from refloat.planning.plan import StepName
 from refloat.routers.base import Answer
 from refloat.simulated.world import World
-from tests.simulation.seeded.host import NOTHING
+from tests.simulation.seeded.host import NOTHING, Host, Interference
 from tests.simulation.seeded.trace import Trace, stream
 
 _STEPS = tuple(StepName)
@@ -26,6 +26,7 @@ class Faults:
         self._trace = trace
         self._effects = stream(seed, "effects")
         self._wakes = stream(seed, "wakes")
+        self._repeats = stream(seed, "repeats")
         some = self._draw.random
         self.store_rate = self._draw.choice((0.02, 0.08, 0.2)) if some() < 0.3 else 0.0
         self.effect_rate = self._draw.choice((0.01, 0.05)) if some() < 0.3 else 0.0
@@ -66,7 +67,26 @@ class Faults:
 
         return here
 
-    async def interfere(self, who: str, name: str, arguments: tuple[Any, ...]) -> Any:
+    def against(self, host: Host) -> Interference:
+        """What goes wrong with the effects of one server, beside what kills it anyway."""
+
+        async def interfere(who: str, name: str, arguments: tuple[Any, ...]) -> Any:
+            if self._is_in_a_repeat(name, arguments) and self._repeats.random() < 0.4:
+                self._trace.note("fault", f"{who}: {name} is deadly")
+                if self._repeats.random() < 0.5:
+                    host.die()
+                else:
+                    asyncio.get_running_loop().call_later(self._repeats.random() * 1.5, host.die)
+            return await self._interfere(who, name, arguments)
+
+        return interfere
+
+    def _is_in_a_repeat(self, name: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether a job is tried again: an attempt is ended, or the second one begins."""
+        begins = name == "run" and str(arguments[2]).endswith(".2")
+        return not self.over and (begins or name == "forget_run")
+
+    async def _interfere(self, who: str, name: str, arguments: tuple[Any, ...]) -> Any:
         """The engine, the router or the builder hangs, refuses or lies."""
         if self.over or not self.effect_rate or self._effects.random() >= self.effect_rate:
             return NOTHING

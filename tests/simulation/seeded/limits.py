@@ -4,6 +4,8 @@ from refloat.domain.progress import ARROWS, Phase
 from tests.simulation.seeded.records import DeploymentRow
 
 JOB_SECONDS = 60
+HURRIED_SECONDS = 1
+"""Of jobs whose attempts are often ended for taking too long."""
 JOB_REPEATS = 1
 _SECONDS = {
     "build": 1830,

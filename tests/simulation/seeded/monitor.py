@@ -7,6 +7,7 @@ from refloat.domain.progress import TERMINAL
 from refloat.execution.capacity import Capacity
 from refloat.simulated.world import World
 from tests.simulation.seeded import records
+from tests.simulation.seeded.attempts import Attempts
 from tests.simulation.seeded.caps import Caps
 from tests.simulation.seeded.instants import Instants
 from tests.simulation.seeded.limits import AFTER, longest
@@ -61,6 +62,7 @@ class Monitor:
         self.caps = Caps(capacity, world, trace, now)
         self.returns = Returns(store.look, world, trace)
         self.instants = Instants(store.look, world, trace, clock.now)
+        self.attempts = Attempts(world, trace)
         self.commits = 0
         self._newest = 0
         self._order: dict[str, list[str]] = {}
@@ -320,6 +322,8 @@ class Monitor:
                 if late and not written:
                     self.late.add(service)
                     self.disturb_world()
+                elif name == "run":
+                    self.attempts.begins(str(arguments[2]), late=late)
                 elif name == "stop":
                     self._detached(str(arguments[0]), service, shown)
         else:

@@ -169,6 +169,7 @@ class _Run:
     async def _story(self) -> None:
         await bootstrap(self._context)
         await self._scenario.make()
+        self._monitor.attempts.allowed = self._scenario.attempts
         self._monitor.returns.asking = {it.id for it in self._scenario.environments if it.goes_back}
         if self._scenario.timed:
             self._clock.jump(self._faults.pick(0.0, 40.0, 50.0, 57.0))  # nearer to the next minute
@@ -279,7 +280,7 @@ class _Run:
             late = asked and host.stale
             self._monitor.effect(who + suffix, name, arguments, done=done, late=late)
 
-        return reached_by(self._platform, host, self._faults.interfere, seen)
+        return reached_by(self._platform, host, self._faults.against(host), seen)
 
     async def _until_given_up(self, host: Host) -> None:
         """Until it died, or froze for so long that it is taken for dead."""

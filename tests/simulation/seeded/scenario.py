@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.simulation.seeded.api import Client
 from tests.simulation.seeded.doors import Door
-from tests.simulation.seeded.limits import JOB_REPEATS, JOB_SECONDS
+from tests.simulation.seeded.limits import HURRIED_SECONDS, JOB_REPEATS, JOB_SECONDS
 from tests.simulation.seeded.trace import Trace, stream
 
 KINDS = ("application", "application", "application", "container", "job", "database")
@@ -69,6 +69,9 @@ class Scenario:
         self.tokens: list[str] = ["rf_admin"]
         self.timed: list[str] = []
         """Names of the jobs by the clock."""
+        self.attempts: dict[str, int] = {}
+        """How often each job may be tried."""
+        self._hurry = stream(seed, "hurry")
         self._registry = ""
         self._count = 0
 
@@ -107,7 +110,10 @@ class Scenario:
         self._count += 1
         name = f"{kind[:3]}{self._count}"
         path = f"/environment/{environment.id}/{kind}"
-        made = str((await self.ask("POST", path, self._body(kind, name)))["id"])
+        body = self._body(kind, name)
+        made = str((await self.ask("POST", path, body))["id"])
+        if kind == "job":
+            self.attempts[made] = body["max_nb_restart"] + 1
         if stages and self.draw.random() < 0.8:
             await self.ask("PUT", f"/deploymentStage/{self.draw.choice(stages)}/service/{made}")
         environment.services.append(Service(made, kind, name))
@@ -122,6 +128,9 @@ class Scenario:
             image = {"registry_id": self._registry, "image_name": "library/nginx", "tag": "1.0"}
             return {"name": name, "ports": _PORTS, "healthchecks": {}, **image}
         text = script(self.draw, self.calm)
+        hurried = kind == "job" and self._hurry.random() < 0.4
+        if hurried and self._hurry.random() < 0.5:
+            text += f"&release_seconds={2 * HURRIED_SECONDS}"
         self._trace.note("scenario", f"{name}: {text}")
         source = {"url": f"https://example.org/{name}.git#{text}"}
         if kind == "application":
@@ -135,6 +144,6 @@ class Scenario:
             "source": {"docker": {"git_repository": source}},
             "schedule": schedule,
             "healthchecks": {},
-            "max_duration_seconds": JOB_SECONDS,
+            "max_duration_seconds": HURRIED_SECONDS if hurried else JOB_SECONDS,
             "max_nb_restart": self.draw.randint(0, JOB_REPEATS),
         }

@@ -22,7 +22,8 @@ from refloat.engines.local.servers import Server, Servers
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import Restart, Spec, State, Supervisor
 from refloat.supervisor.cancellation import to_the_end
-from refloat.supervisor.directories import holding, make_passable, own_directory, write_private
+from refloat.supervisor.directories import make_passable, own_directory, write_private
+from refloat.supervisor.turns import turn
 
 HOST = "127.0.0.1"
 _PROTOCOL = 196608
@@ -49,7 +50,7 @@ class Databases:
         if known := self.reserved().get(service_id):
             return known
         make_passable(self._folder, self._node)
-        with holding(self._folder / "ports.lock"):
+        with turn(self._folder / "ports.lock"):
             given = self.reserved()
             if service_id not in given:
                 port = self._ports.take(given.values())
@@ -68,7 +69,7 @@ class Databases:
     def forget(self, service_id: str) -> None:
         """Free the port of a database that is gone."""
         if service_id in self.reserved():
-            with holding(self._folder / "ports.lock"):
+            with turn(self._folder / "ports.lock"):
                 self._save({k: v for k, v in self.reserved().items() if k != service_id})
 
     @property

@@ -22,8 +22,9 @@ from refloat.domain.errors import StepFailed
 from refloat.domain.fences import Fence, handed_on
 from refloat.domain.revision import Revision
 from refloat.supervisor.accounts import Accounts
-from refloat.supervisor.directories import holding, make_passable, obstacle, own_directory, write_private
+from refloat.supervisor.directories import make_passable, obstacle, own_directory, write_private
 from refloat.supervisor.removal import remove
+from refloat.supervisor.turns import turn
 
 _INVENTORY = "inventory.json"
 _REMEMBERED = 20
@@ -50,7 +51,7 @@ class Homes:
         """Raises Fenced for an owner that was replaced, or a deployment that a later one followed."""
         folder = self.folder(revision.service_id)
         make_passable(folder, self._node)
-        with holding(folder / "fences.lock"):
+        with turn(folder / "fences.lock"):
             known = _known_fences(folder)
             if (now := handed_on(known, revision)) != known:
                 write_private(folder / "fences.json", msgspec.json.encode(now[-_REMEMBERED:]), durable=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from refloat.domain.services import DatabaseType, database_runs
-from refloat.supervisor.directories import holding, obstacle
+from refloat.supervisor.directories import obstacle
+from refloat.supervisor.turns import turn
 
 _VERSION = re.compile(r"(?:PostgreSQL\) |v=)(\d+)(?:\.(\d+))?")
 _NOBODY = 65534
@@ -75,7 +76,7 @@ class Servers:
         target = self._folder / f"{server.flavour}-{server.version}-whole"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o755)
-        with holding(self._folder / "lock"):  # another database may be started at the same moment
+        with turn(self._folder / "lock"):  # another database may be started at the same moment
             if not target.exists():
                 _copy(server.wheel, target)
         return target / server.program.relative_to(server.wheel.root)

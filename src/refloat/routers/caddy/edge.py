@@ -30,7 +30,7 @@ from refloat.routers.caddy.tls import Tls
 from refloat.routers.caddy.trust import Trust
 from refloat.supervisor.base import Supervisor
 from refloat.supervisor.cancellation import to_the_end
-from refloat.supervisor.directories import holding
+from refloat.supervisor.turns import turn
 
 _CONTROL_SECONDS = 2.0
 _START_ATTEMPTS = 3
@@ -172,12 +172,12 @@ class CaddyRouter:
     async def _alone(self) -> AsyncIterator[None]:
         """No other task, and no other server on this node directory, changes the layout meanwhile."""
         async with self._lock:
-            turn = holding(self._edge.root / "turn")
-            await to_the_end(asyncio.to_thread(turn.__enter__))
+            ours = turn(self._edge.root / "turn")
+            await to_the_end(asyncio.to_thread(ours.__enter__))
             try:
                 yield
             finally:
-                turn.__exit__(None, None, None)
+                ours.__exit__(None, None, None)
 
     @property
     def _current(self) -> Layout:
