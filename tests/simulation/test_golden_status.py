@@ -68,22 +68,10 @@ DONE = {
         {
             "stage_id": "<stage>",
             "total_duration_sec": "<seconds>",
-            "details": [
-                {
-                    "stage_id": "<stage>",
-                    "step_name": "TOTAL",
-                    "status": "SUCCESS",
-                    "duration_sec": "<seconds>",
-                },
-            ],
+            "details": [],
         }
     ],
 }
-
-
-def _metrics(status: str) -> list[dict[str, Any]]:
-    total = {"stage_id": "<stage>", "step_name": "TOTAL", "status": status, "duration_sec": "<seconds>"}
-    return [{"stage_id": "<stage>", "total_duration_sec": "<seconds>", "details": [total]}]
 
 
 async def test_never_deployed(plane: ControlPlane) -> None:
@@ -135,7 +123,6 @@ async def test_failed(plane: ControlPlane) -> None:
         "last_deployment_state": "DEPLOYMENT_ERROR",
         "last_deployment_id": "<environment>-2",
         "deployment_status": "OUT_OF_DATE",
-        "metrics": _metrics("ERROR"),
     }
     assert list(body) == list(DONE)
 
@@ -153,6 +140,5 @@ async def test_canceled(plane: ControlPlane) -> None:
         "state": "CANCELED",
         "last_deployment_state": "CANCELED",
         "deployment_status": "NEVER_DEPLOYED",
-        "metrics": _metrics("CANCEL"),
     }
     assert list(body) == list(DONE)
