@@ -1,10 +1,11 @@
-"""For every test: `store` runs it on both stores; `interruptible` lets what it starts obey Ctrl-C."""
+"""For every test: the server log is its own; `store` runs it on both stores, `interruptible` obeys Ctrl-C."""
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.databases import STORES, PostgresServer, Store, make_store, start_postgres
 
@@ -21,6 +22,13 @@ def postgres() -> Iterator[PostgresServer]:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A migrated, empty database on each of the two stores."""
     return make_store(request, str(request.param), tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _server_log() -> Iterator[None]:
+    """A server that a test began in this process goes on to write to the test's output, which is closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

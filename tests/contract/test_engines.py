@@ -284,6 +284,29 @@ async def test_a_command_outlives_its_caller_and_ends_with_its_revision(
         await joined
 
 
+async def test_commands_under_way_are_observed_by_who_did_not_begin_them(rig: Rig, engine: Engine) -> None:
+    it, argv = rig.endless(revision())
+    keys = ["web.1.release", "web.cron.20300101T1200Z.1"]
+    heard = [Heard() for _ in keys]
+    calls = [asyncio.create_task(engine.run(it, argv, key, by)) for key, by in zip(keys, heard, strict=True)]
+
+    async def begun() -> bool:
+        return all(heard)
+
+    await until(begun)
+    seen = {e.key: e for e in await rig.reopened().executing(it.environment_id)}
+    assert {key: e.in_deployment for key, e in seen.items()} == {keys[0]: True, keys[1]: False}
+    assert {(e.revision_key, e.service_id, e.environment_id) for e in seen.values()} == {
+        (it.key, it.service_id, it.environment_id)
+    }
+    assert await engine.executing("nowhere") == () and len(await engine.executing()) == 2
+    await engine.forget_run(keys[1])
+    assert [e.key for e in await engine.executing()] == keys[:1]
+    await engine.stop(it.key, 1)
+    assert await engine.executing() == ()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_a_stopped_command_has_no_result_and_may_run_again(rig: Rig, engine: Engine) -> None:
     it, argv = rig.endless(revision())
     heard = Heard()

@@ -99,7 +99,10 @@ def test_status_plan_redeploy_and_logs(installation: Installation, shell: Shell)
     told = shell("redeploy", "shop", "--watch", "--if-plan", plan_hash)
     assert "→ app0  DEPLOYED" in told and told.splitlines()[-1].startswith("done: ")
     assert shell("status", "shop").count("UP_TO_DATE") == 3
-    assert json.loads(shell("status", "shop", "--json"))["environment"]["state"] == "DEPLOYED"
+    body = json.loads(shell("status", "shop", "--json"))
+    assert body["environment"]["state"] == "DEPLOYED"
+    assert {it["name"] for it in body["services"]} == {"app0", "app1"}
+    assert all(it["url"].startswith(f"http://{it['name']}-") for it in body["services"])
     assert "deployment ended: done" in shell("logs", "shop")
     assert installation.last(environment)["auditing_data"]["origin"] == "CLI"
 

@@ -58,6 +58,9 @@ def test_cancel_ends_what_runs(installation: Installation, shell: Shell) -> None
     assert "deployment 1 (redeploy by admin) ended: canceled" in told
     assert "s, in this order:" in told and "build of app0 (canceled)" in told
     assert "refloat explain" not in shell("status", "shop")
+    assert shell("explain", "shop", "--version", "1") == told
+    assert shell("logs", "shop", "--version", "1") == shell("logs", "shop")
+    assert "no deployment" in shell("logs", "shop", "--version", "2", expect=1)
 
 
 def test_actions_as_json_are_the_servers_own_bodies(installation: Installation, shell: Shell) -> None:

@@ -94,6 +94,9 @@ def test_an_application_gets_its_database_migrated_and_later_deployments_leave_t
     assert shop.changes() == {"database": "skip", "cache": "skip", "job": "run", "web": "skip"}
     credentials = installation.call("GET", f"/database/{shop.database}/masterCredentials")
     assert credentials["login"] == "postgres" and credentials["password"] not in log
+    printed = installation.call("GET", f"/refloat/database/{shop.database}/log")["results"]
+    assert any("ready to accept connections" in line["message"] for line in printed)
+    assert not any(credentials["password"] in line["message"] for line in printed)
 
 
 def test_a_database_keeps_its_data_when_it_is_changed_stopped_or_the_machine_went_down(

@@ -23,6 +23,12 @@ async def _kept(plane: ControlPlane) -> AsyncIterator[None]:
     """What is applied when this begins is watched from then on."""
     keeper = Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms)
     await keeper.look()
+    async with _running(keeper):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(keeper: Reconciler) -> AsyncIterator[None]:
     running = asyncio.create_task(keeper.run())
     try:
         yield
@@ -72,6 +78,19 @@ async def test_a_probe_that_fails_while_a_deployment_replaces_the_revision_start
         await plane.ended(environment)
         assert plane.world.running[f"{service}.1"] is old, "it was started again"
         assert plane.world.routes[service][0] == f"{service}.2"
+
+
+async def test_an_environment_that_does_not_get_ready_holds_up_no_other(plane: ControlPlane) -> None:
+    """As after a power cut, with one application that does not listen any more."""
+    first, second = [await plane.environment(name) for name in ("first", "second")]
+    silent = await plane.application(first, "silent")
+    service = await plane.application(second, "api")
+    for environment in (first, second):
+        await plane.roll(environment)
+    plane.world.running.clear()  # the machine went down
+    plane.world.rewrite(silent, "boot=hang")
+    async with _running(Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms)):
+        await plane.eventually(lambda: asyncio.sleep(0, f"{service}.1" in plane.world.running))
 
 
 class Silent:

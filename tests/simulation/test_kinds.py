@@ -126,7 +126,7 @@ async def test_a_job_goes_on_while_the_server_is_restarted_and_runs_once(plane: 
     await plane.stop()
     await plane.start()
     assert _states(await plane.ended(environment)) == {job: "DEPLOYED"}
-    assert running.done() and not running.cancelled()
+    assert running.task.done() and not running.task.cancelled()
     assert plane.world.runs == {f"{job}.1.deploy.1": 0}
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +13,11 @@ from tests.simulation.control_plane import ControlPlane
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def written() -> io.StringIO:
     """What the server writes, as JSON."""
     stream = io.StringIO()
     server_log.configure(server_log.JSON, stream)
-    yield stream
-    structlog.reset_defaults()
+    return stream
 
 
 def _lines(written: io.StringIO, event: str) -> list[dict[str, Any]]:

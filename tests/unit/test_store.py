@@ -59,6 +59,22 @@ async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(databa
     assert stored == {n for n in range(30) if n % 3}
 
 
+async def test_a_unit_that_fails_leaves_its_neighbours_whichever_way_they_wrote(database: Database) -> None:
+    async def one(number: int) -> None:
+        async with database.transaction() as tx:
+            way = number % 6
+            if way in (2, 5):
+                raise ValueError(number)
+            await (tx.run if way == 1 else tx.put)(statements.PUT_EVENT, **line(str(number)))
+            if way == 4:
+                await deployment_store.events_after(tx, "e", 0, 1)
+
+    results = await asyncio.gather(*(one(n) for n in range(42)), return_exceptions=True)
+    assert [n for n, result in enumerate(results) if result is not None] == list(range(2, 42, 3))
+    stored = await deployment_store.events_after(database.read, "e", 0, 50)
+    assert [e.message for e in stored] == [str(n) for n in range(42) if n % 3 != 2]
+
+
 async def test_whoever_a_commit_wakes_shares_the_next_one(tmp_path: Path) -> None:
     commits = []
 

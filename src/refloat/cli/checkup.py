@@ -104,7 +104,8 @@ def _databases(settings: Settings) -> Iterator[Check]:
             yield Check(name, Verdict.OK, ", ".join(found))
         else:
             said = "no server found: only needed for databases of this type"
-            yield Check(name, Verdict.NOTE, said, f"apt-get install {_PACKAGES[type]}")
+            hint = f"apt-get install {_PACKAGES[type]}, or install refloat with its extra: '.[databases]'"
+            yield Check(name, Verdict.NOTE, said, hint)
 
 
 def _data(settings: Settings) -> Iterator[Check]:

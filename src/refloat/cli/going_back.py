@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from refloat.cli.client import Client, Json
+from refloat.cli.lookup import execution_of
 from refloat.cli.problems import Problem
 
 _LOOKED_AT = 20
@@ -23,7 +24,7 @@ def way_back(server: Client, environment: Json, to: str | None) -> Way:
     After a deployment that failed it is the last one that ended well, which may be what serves already.
     """
     if to:
-        return _way(server, environment, _execution(environment, to), "")
+        return _way(server, environment, execution_of(environment, to), "")
     history = server.get(f"/environment/{environment['id']}/deploymentHistoryV2", pageSize=100)["results"]
     good = [it for it in history if it["status"] == "DEPLOYED"][:_LOOKED_AT]
     failed = bool(history) and history[0]["status"].endswith("ERROR")
@@ -40,11 +41,6 @@ def way_back(server: Client, environment: Json, to: str | None) -> Way:
 def changes(plan: Json) -> bool:
     """Whether anything would be another than it is."""
     return any(it["change"] != "skip" for stage in plan["stages"] for it in stage["services"])
-
-
-def _execution(environment: Json, to: str) -> str:
-    """A number is one of this environment's."""
-    return f"{environment['id']}-{to}" if to.isdecimal() else to
 
 
 def _way(server: Client, environment: Json, to: str, told: str) -> Way:

@@ -48,6 +48,11 @@ def find_environment(client: Client, name: str | None) -> Json:
     raise Problem(f"no environment {name!r}", hint=f"there is {shown(short_names(known))}")
 
 
+def execution_of(environment: Json, version: str) -> str:
+    """How the API names the deployment; a number is one of this environment's, as its history tells it."""
+    return f"{environment['id']}-{version}" if version.isdecimal() else version
+
+
 def short_names(known: Sequence[Place]) -> list[str]:
     """Each as short as it can be typed."""
     times = Counter(it.environment["name"] for it in known)

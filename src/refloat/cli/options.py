@@ -32,6 +32,11 @@ to_option = click.option(
 environment_argument = click.argument("environment")
 meant_environment_argument = click.argument("environment", required=False)
 """Without it: the only environment, or the one of this folder (`refloat.cli.here`)."""
+version_option = click.option(
+    "--version",
+    metavar="DEPLOYMENT",
+    help="The number of a deployment, as `refloat history` tells it, or its id. Default: the last one.",
+)
 plan_option = click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; do nothing.")
 if_plan_option = click.option(
     "--if-plan", "plan_hash", metavar="HASH", help="Only if the plan is still the one with this hash."

@@ -1,4 +1,4 @@
-"""What an application prints while it runs, once or on and on."""
+"""What an application or a database prints while it runs, once or on and on."""
 
 import json
 import time
@@ -16,7 +16,11 @@ _PATIENCE_SECONDS = 60.0
 """How long a lost server is asked again."""
 _MOST = 1000
 """Lines that the server gives at a time."""
-_KINDS = ("APPLICATION", "CONTAINER")
+_PATHS = {
+    "APPLICATION": "/application/{}/log",
+    "CONTAINER": "/container/{}/log",
+    "DATABASE": "/refloat/database/{}/log",
+}
 _OF_A_JOB = (
     "`refloat logs` without --service tells its last deployment, `refloat job runs` what its schedule ran"
 )
@@ -25,10 +29,9 @@ _OF_A_JOB = (
 def tell(client: Client, service: Json, *, follow: bool, timeout: float | None, as_json: bool) -> Exit:
     """Print the lines; with `follow` those to come too, of later versions as well, until interrupted."""
     kind = service["service_type"]
-    if kind not in _KINDS:
-        hint = _OF_A_JOB if kind == "JOB" else ""
-        raise Problem(f"{service['name']} is a {kind.lower()}: only applications have this log", hint=hint)
-    path = f"/{kind.lower()}/{service['id']}/log"
+    if kind not in _PATHS:
+        raise Problem(f"{service['name']} is a {kind.lower()}: it prints only when it runs", hint=_OF_A_JOB)
+    path = _PATHS[kind].format(service["id"])
     if follow:
         _follow(client, path, timeout, as_json=as_json)
     lines = client.get(path)["results"]

@@ -51,4 +51,5 @@ def _remedy(database: Database) -> str:
     if package is None:
         return "it needs a cluster with Docker"
     named = package.format(major=database.version.partition(".")[0])
-    return f"install the Debian package {named} and start the server again"
+    extra = " or refloat[databases]" if database.type == "REDIS" else ""
+    return f"install the Debian package {named}{extra} and start the server again"

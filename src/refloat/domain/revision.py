@@ -79,6 +79,20 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""
 
 
+class Executing(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that is under way, as observed now, and the revision it was begun for."""
+
+    key: str
+    revision_key: str
+    service_id: str
+    environment_id: str
+
+    @property
+    def in_deployment(self) -> bool:
+        """Whether a step of the revision's deployment runs it; a run by the clock belongs to none."""
+        return self.key.startswith(f"{self.revision_key}.")
+
+
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """All an engine needs to start a service. `environment` holds values: never log it.
 

@@ -7,7 +7,16 @@ it labels with service, environment and deployment before making it, so that a r
 
 from typing import Protocol
 
-from refloat.domain.revision import Capabilities, Instance, LogLine, LogSink, Ran, Remembered, Revision
+from refloat.domain.revision import (
+    Capabilities,
+    Executing,
+    Instance,
+    LogLine,
+    LogSink,
+    Ran,
+    Remembered,
+    Revision,
+)
 from refloat.domain.services import Probe
 
 
@@ -45,6 +54,10 @@ class Engine(Protocol):
         instance it outlives its caller: cancelling the call leaves it running, for the next owner to
         join, and only `stop` of its revision ends it, which is no result.
         """
+        ...
+
+    async def executing(self, environment_id: str | None = None) -> tuple[Executing, ...]:
+        """The commands that are under way right now, whoever began them."""
         ...
 
     async def forget_run(self, key: str) -> None:

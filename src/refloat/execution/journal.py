@@ -24,6 +24,7 @@ from refloat.execution.targets import move_target, tell
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
+from refloat.store import ownership
 from refloat.store.database import Database, Transaction
 
 Output = dict[str, object]
@@ -78,6 +79,8 @@ class Journal:
         self._since: dict[tuple[str, str], float] = {}
         self._ahead: set[tuple[str, str]] = set()
         """Written down together with the end of the step before."""
+        self._current: Target | None = None
+        """A target as the unit of work under way has read or put it."""
         self._last_lines: dict[tuple[str, str], Lines] = {}
 
     async def load(self) -> None:
@@ -267,7 +270,7 @@ class Journal:
         """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
         it = self.deployment
         with self._told_of_refusals():
-            await store.assert_owned(self._database.read, it.id, self._owner, it.fence)
+            await ownership.assert_owned(self._database.read, it.id, self._owner, it.fence)
 
     async def advance(
         self,
@@ -292,14 +295,16 @@ class Journal:
             target = await move_target(
                 tx, self.deployment, target, phase, self._clock, reason=reason, serving=serving
             )
-            self._targets[target.service_id] = target
+            self._keep(target)
         return target
 
     async def _own_target(self, tx: Transaction, service_id: str) -> tuple[bool, Target | None]:
         """As `own`, with the target as it is now: a cancel may have moved it since we read it."""
         it = self.deployment
         with self._told_of_refusals():
-            return await store.owned_target(tx, it.id, service_id, self._owner, it.fence)
+            canceled, target = await ownership.owned_target(tx, it.id, service_id, self._owner, it.fence)
+        self._current = target
+        return canceled, target
 
     @contextlib.contextmanager
     def _told_of_refusals(self) -> Iterator[None]:
@@ -313,22 +318,31 @@ class Journal:
         """Read a target again after somebody else (a cancel) moved it: behind what is on its way to the
         disk, because an end whose writer was interrupted is stored all the same."""
         async with self._database.transaction() as tx:
-            self._targets[service_id] = await self._stored(tx, service_id)
+            if target := await store.find_target(tx, self.deployment.id, service_id):
+                self._targets[service_id] = target
 
-    async def refresh_all(self, tx: Transaction) -> None:
-        """Read all targets again."""
-        for target in await store.targets(tx, self.deployment.id):
-            self._targets[target.service_id] = target
+    async def own_all(self, tx: Transaction) -> bool:
+        """As `own`; reads all targets again."""
+        it = self.deployment
+        with self._told_of_refusals():
+            canceled, targets = await ownership.owned_targets(tx, it.id, self._owner, it.fence)
+        self._targets |= {target.service_id: target for target in targets}
+        return canceled
 
     async def amend(self, tx: Transaction, service_id: str, **facts: Any) -> None:
         """Store facts about a target that are not progress."""
         target = msgspec.structs.replace(await self._stored(tx, service_id), **facts)
         await store.put_target(tx, target)
-        self._targets[service_id] = target
+        self._keep(target)
 
     async def _stored(self, tx: Transaction, service_id: str) -> Target:
-        """The target as it is now: a cancel may have moved it since we read it."""
+        """The target as it is now: a cancel may have moved it since an earlier unit of work."""
+        if self._current and self._current.service_id == service_id:
+            return self._current
         return await store.find_target(tx, self.deployment.id, service_id) or self._targets[service_id]
+
+    def _keep(self, target: Target) -> None:
+        self._targets[target.service_id] = self._current = target
 
     async def complete(self, tx: Transaction, service_id: str) -> None:
         """The target is done; part of a transaction of its last step."""

@@ -262,6 +262,7 @@ async def conclude(
     targets: Sequence[Target] | None = None,
 ) -> None:
     """End a deployment and show its successor as next, in one instant; `targets` if they were read in it."""
+    waiting = await store.open_deployments(tx, deployment.environment_id)
     for target in await store.targets(tx, deployment.id) if targets is None else targets:
         if target.finished_at is None:
             following = Phase.CANCELED if phase is not Phase.DONE else Phase.DONE
@@ -270,7 +271,8 @@ async def conclude(
     recap = f"deployment ended: {phase.replace('_', ' ')}" + (f", {reason}" if reason else "")
     level = Level.INFO if phase is Phase.DONE else Level.ERROR
     await tell(tx, deployment, "", RECAP, level, recap, clock)
-    await _promote(tx, deployment.environment_id, clock.now())
+    if successors := [d for d in waiting if d.id != deployment.id]:
+        await _promote(tx, successors[0], clock.now())
 
 
 async def fail_all(tx: Transaction, deployment: Deployment, reason: str, clock: Clock) -> None:
@@ -286,10 +288,9 @@ RECAP = "recap"
 """The step of the last line of every deployment."""
 
 
-async def _promote(tx: Transaction, environment_id: str, now: datetime) -> None:
-    successors = await store.open_deployments(tx, environment_id)
-    if not successors or successors[0].phase is not Phase.ACCEPTED:
+async def _promote(tx: Transaction, successor: Deployment, now: datetime) -> None:
+    if successor.phase is not Phase.ACCEPTED:
         return
-    await store.set_phase(tx, successors[0].id, Phase.QUEUED, "", now)
-    for target in await store.targets(tx, successors[0].id):
+    await store.set_phase(tx, successor.id, Phase.QUEUED, "", now)
+    for target in await store.targets(tx, successor.id):
         await store.put_target(tx, msgspec.structs.replace(target, phase=Phase.QUEUED))

@@ -1,7 +1,7 @@
 """Keeps what is applied running: after a restart of the server, after a power cut, when a probe fails.
 
 Level triggered: it compares what is recorded with what runs, in stage order, and only where no
-deployment is open, whose business it would be.
+deployment is open, whose business it would be. Environments do not wait for each other.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
-from refloat.execution.leftovers import end_leftovers
+from refloat.execution.leftovers import end_leftovers, service_of
 from refloat.execution.limits import DEADLINES, ready_deadline
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
@@ -34,6 +34,8 @@ from refloat.store.database import Database
 from refloat.store.sealing import Sealer
 
 LOOK_SECONDS = 5.0
+_AT_ONCE = 16
+"""Environments in which something is started at the same time, as all are after a power cut."""
 _NOTED_AT_ONCE = 20
 _UP = frozenset(InstanceState) - {InstanceState.EXITED}
 
@@ -63,7 +65,11 @@ class Reconciler:
         """Platforms (by identity) that did not tell in time at this look: they hold up nobody else."""
         self._noted: set[str] = set()
         """Environments whose inventory this server has seen to; their deployments keep it from then on."""
-        self._tidying: asyncio.Task[None] | None = None
+        self._restoring: dict[str, asyncio.Task[None]] = {}
+        """By environment: one that takes long holds up no other."""
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.tidying: asyncio.Task[None] | None = None
+        """Ends what is left over; may take long, and restoring does not wait for it."""
         self._everywhere = Everywhere()
 
     async def run(self) -> None:
@@ -72,27 +78,38 @@ class Reconciler:
             while True:
                 try:
                     with refused_when_full():
-                        await self.look()
+                        await self._begin()
                 except RefloatError as error:
                     log.error("what runs could not be reconciled", reason=str(error))
                 await self._clock.sleep(LOOK_SECONDS)
         finally:
-            tasks = [*self._watched.values(), *([self._tidying] if self._tidying else [])]
+            tasks = [*self._watched.values(), *self._restoring.values()]
+            tasks += [self.tidying] if self.tidying else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
+        """Compare once, and see what should run started again."""
+        await self._begin()
+        await asyncio.gather(*self._restoring.values())
+
+    async def _begin(self) -> None:
         """Compare once: start again what should run and does not, end what should not and does."""
         everything = await self._everywhere.read(self._database.read)
+        recorded = {m.revision_key for members in everything.values() for m in members}
         up = await self._up()
+        self._doubt_routes(recorded, up)
+        for environment_id in [known for known, task in self._restoring.items() if task.done()]:
+            self._restoring.pop(environment_id).result()
         for environment_id, members in everything.items():
-            if not all(self._is_well(member, up) for member in members):
-                await self._look_closely(environment_id, members)
+            if environment_id not in self._restoring and not all(self._is_well(it, up) for it in members):
+                task = asyncio.create_task(self._look_closely(environment_id, members))
+                self._restoring[environment_id] = task
         await self._note(everything)
-        self._forget_all_but({m.revision_key for members in everything.values() for m in members})
-        if self._tidying is None or self._tidying.done():  # ending may take long, and restoring must not wait
-            self._tidying = asyncio.create_task(self._tidy(everything))
+        self._forget_all_but(recorded)
+        if self.tidying is None or self.tidying.done():
+            self.tidying = asyncio.create_task(self._tidy(everything))
 
     async def _up(self) -> Counter[str]:
         """How many instances every revision has, asked once for all: most need no closer look."""
@@ -108,6 +125,11 @@ class Reconciler:
                 found.update(i.revision_key for i in instances if i.state in _UP)
         return found
 
+    def _doubt_routes(self, known: set[str], up: Counter[str]) -> None:
+        """Where a revision runs that is not recorded, its deployment may not have led the route back."""
+        for key in up.keys() - known:
+            self._routed.pop(service_of(key), None)
+
     async def _observed(self, platform: Platform, environment_id: str | None = None) -> Sequence[Instance]:
         return await within(self._clock, platform.engine.observe(environment_id), OBSERVE_SECONDS)
 
@@ -122,15 +144,25 @@ class Reconciler:
         return led and key in self._well and up[key] >= self._well[key] and not (task and task.done())
 
     async def _look_closely(self, environment_id: str, members: Sequence[Applied]) -> None:
+        async with self._slots:
+            try:
+                with refused_when_full(), contextlib.suppress(Elsewhere):
+                    if platform := await self._free(environment_id):
+                        await self._restore(platform, environment_id, members)
+            except RefloatError as error:
+                log.error(
+                    "an environment could not be reconciled", environment=environment_id, reason=str(error)
+                )
+
+    async def _free(self, environment_id: str) -> Platform | None:
+        """Where its services run; None when that does not tell, or a deployment is at work there."""
         if await store.open_deployments(self._database.read, environment_id):
-            return
+            return None
         environment = await resources.find(self._database.read, Environment, environment_id)
-        if environment is not None:
-            with contextlib.suppress(Elsewhere):
-                platform = await platform_of(self._database.read, self._platforms, environment)
-                if id(platform) in self._silent:
-                    return
-                await self._restore(platform, environment_id, members)
+        if environment is None:
+            return None
+        platform = await platform_of(self._database.read, self._platforms, environment)
+        return None if id(platform) in self._silent else platform
 
     async def _note(self, environments: Iterable[str]) -> None:
         """Keep the inventory that a server which died after a deployment, or an older one, did not keep."""
@@ -201,7 +233,7 @@ class Reconciler:
                 endpoints = tuple(i.endpoint for i in instances)
                 switch = platform.router.switch(member.service_id, member.revision_key, endpoints)
                 await within(self._clock, switch, DEADLINES[StepName.SWITCH])
-        except Overdue:  # everything else that is to be started waits meanwhile
+        except Overdue:  # the rest of its environment waits meanwhile
             log.error("it was not started in time", service=revision.name)
         except RefloatError as error:
             log.error("it could not be started", service=revision.name, reason=str(error))

@@ -352,8 +352,7 @@ class Runner:
     async def _conclude(self) -> None:
         removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
         async with self._database.transaction() as tx:
-            canceled = await self._journal.own(tx) or self._canceled  # also before it was told to us
-            await self._journal.refresh_all(tx)
+            canceled = await self._journal.own_all(tx) or self._canceled  # also before it was told to us
             targets = self._journal.targets
             phase, reason = _outcome(targets, canceled)
             await go_back(tx, self.deployment, phase, self._means.clock)

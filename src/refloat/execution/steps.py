@@ -257,8 +257,11 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _stop(self) -> Output:
         """End every revision but the one this deployment makes: also what an earlier one could not end."""
-        found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
-        keys = {i.revision_key for i in found if i.service_id == self.service_id} - {self.new_key}
+        engine, environment_id = self._means.platform.engine, self._means.journal.deployment.environment_id
+        found, commands = await engine.observe(environment_id), await engine.executing(environment_id)
+        keys = {it.revision_key for it in found if it.service_id == self.service_id}
+        keys |= {it.revision_key for it in commands if it.service_id == self.service_id and it.in_deployment}
+        keys -= {self.new_key}
         for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
             await (await self._held()).engine.stop(key, self._limits.grace_seconds)
         return {}

@@ -44,7 +44,7 @@ from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import facts, figures, resources
+from refloat.store import facts, figures, ownership, resources
 from refloat.store.configuration import read_configuration
 from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
@@ -336,7 +336,7 @@ class Worker:
     async def _give_up(self, deployment: Deployment, reason: str) -> None:
         """No deployment stays open because of a defect of ours."""
         async with self._database.transaction() as tx:
-            await store.assert_owned(tx, deployment.id, self.owner, deployment.fence)
+            await ownership.assert_owned(tx, deployment.id, self.owner, deployment.fence)
             await go_back(tx, deployment, Phase.FAILED, self._clock)
             await queue.fail_all(tx, deployment, reason, self._clock)
         self._telemetry.ended(deployment, Phase.FAILED, self._clock.now())

@@ -6,6 +6,7 @@ from refloat.clock import Clock
 from refloat.domain.errors import CommandStopped, StepFailed
 from refloat.domain.revision import (
     Capabilities,
+    Executing,
     Instance,
     InstanceState,
     Level,
@@ -16,7 +17,7 @@ from refloat.domain.revision import (
     Revision,
 )
 from refloat.domain.services import Probe
-from refloat.simulated.world import Running, World, script_of_revision
+from refloat.simulated.world import Command, Running, World, script_of_revision
 
 _FOREVER = 10**9
 _FIRST_PORT = 30_000
@@ -108,18 +109,24 @@ class SimulatedEngine:
         command = self._world.commands.get(key)
         if command is None:
             log(Level.INFO, f"running {' '.join(argv)}")
-            command = self._world.commands[key] = asyncio.create_task(
-                self._carry_out(revision, key), name=revision.key
-            )
+            command = self._world.commands[key] = self._begin(revision, key)
         try:
-            return Ran(exit_code=await asyncio.shield(command))
+            return Ran(exit_code=await asyncio.shield(command.task))
         except asyncio.CancelledError:
-            if not command.cancelled():
+            if not command.task.cancelled():
                 raise
             raise CommandStopped("the command was stopped before it ended", hint="deploy again") from None
 
+    def _begin(self, revision: Revision, key: str) -> Command:
+        what = Executing(
+            key=key,
+            revision_key=revision.key,
+            service_id=revision.service_id,
+            environment_id=revision.environment_id,
+        )
+        return Command(asyncio.create_task(self._carry_out(revision, key)), what)
+
     async def _carry_out(self, revision: Revision, key: str) -> int:
-        """A command is the world's: it goes on whatever becomes of those who wait for it."""
         script = self._world.behaves(revision.service_id, script_of_revision(revision))
         word = script.word("release", self._world.turn(revision.service_id, "release"))
         self._world.executing.add(key)
@@ -131,16 +138,21 @@ class SimulatedEngine:
             self._world.executing.discard(key)
             self._world.commands.pop(key, None)
 
+    async def executing(self, environment_id: str | None = None) -> tuple[Executing, ...]:
+        known = [command.what for command in self._world.commands.values()]
+        return tuple(it for it in known if environment_id in (None, it.environment_id))
+
     async def _end_commands(self, revision_key: str) -> None:
-        commands = [c for c in self._world.commands.values() if c.get_name() == revision_key]
-        for command in commands:
-            command.cancel()
-        await asyncio.gather(*commands, return_exceptions=True)
+        known = self._world.commands.values()
+        tasks = [command.task for command in known if command.what.revision_key == revision_key]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def forget_run(self, key: str) -> None:
         if command := self._world.commands.get(key):
-            command.cancel()
-            await asyncio.gather(command, return_exceptions=True)
+            command.task.cancel()
+            await asyncio.gather(command.task, return_exceptions=True)
         self._world.runs.pop(key, None)
 
     async def check(self, instance: Instance, probe: Probe, timeout: float) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from refloat.domain.fences import Fence, handed_on
-from refloat.domain.revision import LogLine, Revision
+from refloat.domain.revision import Executing, LogLine, Revision
 from refloat.routers.base import Domain
 from refloat.simulated.script import VARIABLE, Script
 
@@ -22,6 +22,14 @@ class Running:
     log: list[LogLine] = field(default_factory=list)
     endings: set[asyncio.Task[None] | None] = field(default_factory=set)
     """Of those who told it to end, while it has not."""
+
+
+@dataclass
+class Command:
+    """What was begun to run to its end, which it does whatever becomes of those who wait for it."""
+
+    task: asyncio.Task[int]
+    what: Executing
 
 
 class Revisions(dict[str, Running]):
@@ -67,8 +75,8 @@ class World:
     building: set[str] = field(default_factory=set)
     inventory: dict[str, str] = field(default_factory=dict)
     executing: set[str] = field(default_factory=set)
-    commands: dict[str, asyncio.Task[int]] = field(default_factory=dict)
-    """By key; the name of each is that of its revision."""
+    commands: dict[str, Command] = field(default_factory=dict)
+    """Those under way, by key."""
 
     def rewrite(self, service_id: str, text: str) -> None:
         """From now on the service behaves like this, whatever its configuration says; "" undoes it.

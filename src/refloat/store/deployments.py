@@ -1,7 +1,6 @@
 """Deployments, their targets, journal and events.
 
-Every write of a running deployment is conditional on (id, owner, fence, not ended): an owner that was
-replaced writes nothing, and learns of it by `Fenced`.
+Every write of a running deployment is conditional on (id, owner, fence, not ended), see `ownership`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from refloat.domain.deployment import Deployment, Event, Outcome, Request, Step, Target
-from refloat.domain.errors import Fenced
 from refloat.domain.progress import TERMINAL, Action, Phase
 from refloat.domain.revision import Level
 from refloat.store import statements as q
@@ -174,29 +172,6 @@ async def set_request(tx: Transaction, deployment_id: str, request: Request) -> 
 
 async def request_cancel(tx: Transaction, deployment_id: str) -> None:
     await tx.put(q.REQUEST_CANCEL, key=deployment_id)
-
-
-async def assert_owned(tx: Reader, deployment_id: str, owner: str, fence: int) -> bool:
-    """Raises Fenced unless this owner still runs it; tells whether a cancel is asked for."""
-    row = await tx.one(q.OWNED, id=deployment_id, owner=owner, fence=fence)
-    return bool(_owned(row, deployment_id)["cancel_requested"])
-
-
-async def owned_target(
-    tx: Reader, deployment_id: str, service_id: str, owner: str, fence: int
-) -> tuple[bool, Target | None]:
-    """As `assert_owned`, with one target of the deployment as it is stored."""
-    row = await tx.one(q.OWNED_TARGET, id=deployment_id, service_id=service_id, owner=owner, fence=fence)
-    row = _owned(row, deployment_id)
-    document = row["document"]
-    found = msgspec.json.decode(document, type=Target) if document else None
-    return bool(row["cancel_requested"]), found
-
-
-def _owned(row: Row | None, deployment_id: str) -> Row:
-    if row is None:
-        raise Fenced(f"deployment {deployment_id} has another owner or has ended")
-    return row
 
 
 async def claimed_documents(read: Reader, deployment_id: str) -> tuple[str, str]:

@@ -48,12 +48,10 @@ class PostgresDatabase:
             batch = await in_one_go(self._enter())
             try:
                 yield batch.inside
-                if batch.units:  # whose fault it is must show before it concerns others
-                    await batch.inside.flush()
             except BaseException:
                 await to_the_end(self._undo(batch))
                 raise
-            batch.units += 1
+            await in_one_go(self._leave(batch))
         await asyncio.shield(batch.stored)
 
     @contextlib.asynccontextmanager
@@ -75,14 +73,24 @@ class PostgresDatabase:
             return self._batch
         batch, is_first_pending = self._batch, self._batch.inside.is_pending
         try:
-            with translated():
-                await batch.connection.execute(batch.inside.with_pending(batch.savepoint()))
+            await batch.inside.mark()
         except Exception as error:
             self._give_up(batch, error)
             if is_first_pending:  # its first unit is alone in it
                 return await self._enter()
             raise
         return batch
+
+    async def _leave(self, batch: "_Batch") -> None:
+        """A unit is complete. Whose fault it is must show before it concerns others: the writes of all but
+        the first are done now, in one message with the savepoint of whoever comes next."""
+        if batch.units and batch.inside.is_pending:
+            try:
+                await batch.inside.mark()
+            except Exception:
+                await self._undo(batch)
+                raise
+        batch.units += 1
 
     async def _begin(self) -> "_Batch":
         """A new batch; a connection that broke while nothing was begun is replaced."""
@@ -112,9 +120,11 @@ class PostgresDatabase:
         except Exception as error:
             self._give_up(batch, error)
             return
-        if not batch.units:
-            self._batch = None
-            batch.stored.cancel()
+        if batch.units:
+            batch.inside.is_marked = True
+            return
+        self._batch = None
+        batch.stored.cancel()
 
     def _give_up(self, batch: "_Batch", error: Exception) -> None:
         """Nothing of the batch is known to be stored; the connection is of no use any more."""
@@ -172,12 +182,6 @@ class _Batch:
         self.inside = _Unit(connection)
         self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.units = 0
-        self._saved = False
-
-    def savepoint(self) -> str:
-        release = "RELEASE SAVEPOINT unit; " if self._saved else ""
-        self._saved = True
-        return f"{release}SAVEPOINT unit"
 
 
 class _Cursor:
@@ -207,6 +211,9 @@ class _Unit(_Cursor):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._pending: list[str] = []
+        self._is_saved = False
+        self.is_marked = False
+        """Nothing was written since the savepoint."""
 
     async def all(self, query: Query, **values: Any) -> list[Row]:
         await self.flush()
@@ -218,6 +225,7 @@ class _Unit(_Cursor):
 
     async def run(self, query: Query, **values: Any) -> int:
         await self.flush()
+        self.is_marked = False
         compiled = query.compiled(_DIALECT)
         with translated():
             done = self._connection.execute(compiled.text, *compiled.ordered(values))
@@ -234,8 +242,21 @@ class _Unit(_Cursor):
     async def flush(self) -> None:
         """Execute what is pending."""
         if self._pending:
-            with translated():
-                await in_one_go(self._connection.execute(self.with_pending()))
+            self.is_marked = False
+            await self._execute(self.with_pending())
+
+    async def mark(self) -> None:
+        """Execute what is pending, and set the savepoint that the next unit may have to go back to."""
+        if self.is_marked and not self._pending:
+            return
+        release = ("RELEASE SAVEPOINT unit",) if self._is_saved else ()
+        self._is_saved = True
+        await self._execute(self.with_pending(*release, "SAVEPOINT unit"))
+        self.is_marked = True
+
+    async def _execute(self, text: str) -> None:
+        with translated():
+            await in_one_go(self._connection.execute(text))
 
     def with_pending(self, *last: str) -> str:
         """The text that does what is pending, and this after it."""

@@ -112,6 +112,14 @@ OWNED_TARGET = Query(
         d.id == bindparam("id"), d.owner == bindparam("owner"), d.fence == bindparam("fence"), d.ended == 0
     )
 )
+OWNED_TARGETS = Query(
+    select(d.cancel_requested, target.c.document)
+    .select_from(deployment.outerjoin(target, target.c.deployment_id == d.id))
+    .where(
+        d.id == bindparam("id"), d.owner == bindparam("owner"), d.fence == bindparam("fence"), d.ended == 0
+    )
+    .order_by(target.c.stage_position, target.c.service_id)
+)
 CLAIMED = Query(select(d.plan, d.snapshot).where(d.id == bindparam("id")))
 ENVIRONMENTS = Query(select(d.environment_id).distinct())
 

@@ -103,9 +103,9 @@ class Healing:
     async def _lead_back(self, environment: Environment, services: list[Any]) -> None:
         """A route that a replaced owner switched last is led back by a new revision, as by a restart; and so
         is one to what was started again after its end, and does not answer since. What was started while it
-        behaved badly, and is about to end, is started anew."""
+        behaved badly is started anew."""
         recorded = self._monitor.recorded
-        meant = set(recorded.misled()) & (self._monitor.late | recorded.silent()) | recorded.ending()
+        meant = set(recorded.misled()) & (self._monitor.late | recorded.silent()) | recorded.unwell()
         for service in (s for s in environment.services if s.id in meant & {s["id"] for s in services}):
             path = f"/environment/{environment.id}/service/restart-service"
             await self._ask("POST", path, {f"{service.kind}_ids": [service.id]})

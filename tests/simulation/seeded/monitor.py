@@ -23,6 +23,7 @@ from tests.simulation.seeded.world import answers, left_of, names_service, serve
 
 _ENDED = frozenset(str(p) for p in TERMINAL)
 _TAKES_DOWN = ("stop", "remove", "recreate")
+_UNDO = frozenset({"revert", "discard"})
 _SWAPS = ("replace", "rebuild", "restart")
 _EFFECTS = {
     "prepare": ("prepare", "ready", "switch", "verify", "revert"),
@@ -78,8 +79,10 @@ class Monitor:
         """When something last happened to what runs, that nobody asked for."""
         self.late: set[str] = set()
         """Services to which a replaced owner did one thing more."""
+        self._unreturned = False
+        """Whether a deployment could not bring back what it had replaced; the keeper does so later."""
         self._unrepaired: set[str] = set()
-        """Deployments that were claimed when what ended by itself had not been started again."""
+        """Deployments that were claimed when what ended by itself, or was not brought back, did not run."""
         self.ended: set[str] = set()
         self._drained: set[str] = set()
         self.owners: dict[str, str] = {}
@@ -142,7 +145,7 @@ class Monitor:
         if it.owner and it.id not in self.claimed_at:
             self.claimed_at[it.id] = self._now()
             self._outage_at[it.id] = self.outage
-            if self.world_fault >= 0 and not self.recorded.repaired:
+            if (self._unreturned or self.world_fault >= 0) and not self.recorded.repaired:
                 self._unrepaired.add(it.id)
             earlier = self._order[it.environment][: self._order[it.environment].index(it.id)]
             waiting = [e for e in earlier if e in now.deployments and not now.deployments[e].ended]
@@ -215,6 +218,8 @@ class Monitor:
             self._trace.note(
                 "journal", f"{key[2]} of {who}: attempt {step.attempt} {step.outcome or 'begins'}"
             )
+        if key[2] in _UNDO and step.outcome == "failed":
+            self._unreturned = True
 
     # -- outcomes of services
 
@@ -265,7 +270,7 @@ class Monitor:
             for (d, s, n), step in now.steps.items()
             if (d, s) == (it.id, service) and step.outcome == "failed"
         }
-        if failed & {"revert", "discard"}:
+        if failed & _UNDO:
             return
         left = left_of(self._world, f"{service}.{it.number}")
         if service in self._world.building:
@@ -326,6 +331,8 @@ class Monitor:
                     self.attempts.begins(str(arguments[2]), late=late)
                 elif name == "stop":
                     self._detached(str(arguments[0]), service, shown)
+            elif name == "stop" and self.recorded.wanted(service) != str(arguments[0]):
+                self._detached(str(arguments[0]), service, shown)
         else:
             self._last_good(service, f"{who} {name}")
 
@@ -352,6 +359,8 @@ class Monitor:
             expected = planned and (planned["change"] in _TAKES_DOWN or not planned["replaces"])
             if expected and not it.ended and it.owner:
                 return
+        if KEEPER in what and not self.recorded.wanted(service):
+            return  # its deployment could not end it, and nothing is recorded that would serve
         if service in self._world.routes:
             name = names_service(self._world, service)
             self._trace.require(False, "G10 last-good safety", f"{name} stopped serving by {what}")

@@ -22,6 +22,11 @@ class Recorded:
         """A commit wrote to them."""
         self.applied = records.applied(self._look)
 
+    def wanted(self, service: str) -> str:
+        """The key of the revision of it that should run; "" when none should."""
+        it = self.applied.get(service)
+        return str(it["revision_key"]) if it and it.get("should_run", True) else ""
+
     def _runs_and_should(self) -> tuple[set[str], set[str]]:
         should = {a["revision_key"] for a in self.applied.values() if a.get("should_run", True)}
         return {key for key, r in self._world.running.items() if not r.stopped}, should
@@ -76,16 +81,11 @@ class Recorded:
         routes = self._world.routes
         return {s for s in routes if serves(self._world, s) and not answers(self._world, s)}
 
-    def ending(self) -> set[str]:
-        """Services whose process is about to end by itself, or has."""
+    def unwell(self) -> set[str]:
+        """Services whose process is about to end by itself, or has, or never gets ready."""
         running = self._world.running
-        return {
-            s
-            for s, it in self.applied.items()
-            if it.get("should_run", True)
-            and it["revision_key"] in running
-            and running[it["revision_key"]].boot == "exit"
-        }
+        known = {s: running.get(self.wanted(s)) for s in self.applied}
+        return {s for s, it in known.items() if it and it.boot in ("exit", "hang")}
 
 
 def _short(keys: set[str]) -> list[str]:

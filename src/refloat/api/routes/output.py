@@ -1,4 +1,4 @@
-"""What applications and containers print while they run."""
+"""What services that run on and on print while they do."""
 
 from collections import Counter
 from typing import Any
@@ -10,17 +10,17 @@ from refloat.api import shapes
 from refloat.api.call import Body, Call, Http, Id
 from refloat.api.statuses import timestamp
 from refloat.control.output import Output, last_output
-from refloat.domain.services import Application, Container, Service
+from refloat.domain.services import Application, Container, Database, Service
 
 _MOST = 1000
 _IDS = UUID("5f1f3c1e-6a53-4f0e-9d7b-0d6f3a1c2b47")
 """Ids of lines are made from what they are, so that the same line has the same id at every reading."""
 
 
-def _log(kind: type[Service]) -> Any:
+def _log(kind: type[Service], below: str = "") -> Any:
     noun = kind.kind
 
-    @get(f"/{noun}/{{service_id:str}}/log", name=f"log_{noun}", operation_id=f"log_{noun}")
+    @get(f"{below}/{noun}/{{service_id:str}}/log", name=f"log_{noun}", operation_id=f"log_{noun}")
     async def log(request: Http, service_id: Id) -> Body:
         """The last 1000 lines of what is deployed, oldest first; those of all its instances."""
         call = Call(request)
@@ -48,4 +48,4 @@ def _bodies(output: Output) -> list[Body]:
     return found
 
 
-ROUTES = (_log(Application), _log(Container))
+ROUTES = (_log(Application), _log(Container), _log(Database, "/refloat"))

@@ -2,24 +2,29 @@
 
 import click
 
-from refloat.cli.options import as_json_option, client, meant_environment_argument, print_json
+from refloat.cli.options import (
+    as_json_option,
+    client,
+    meant_environment_argument,
+    print_json,
+    version_option,
+)
 from refloat.cli.problems import Problem
 
 
 @click.command()
 @meant_environment_argument
-@click.option(
-    "--version", metavar="ID", help="A deployment's request id or execution id. Default: what was asked last."
-)
+@version_option
 @as_json_option
 def explain(environment: str | None, version: str | None, as_json: bool) -> None:
     """Say why a deployment is where it is."""
-    from refloat.cli.lookup import find_environment
+    from refloat.cli.lookup import execution_of, find_environment
 
     server = client()
     found = find_environment(server, environment)
     if version:
-        journal = server.get(f"/refloat/environment/{found['id']}/journal", version=version)
+        execution = execution_of(found, version)
+        journal = server.get(f"/refloat/environment/{found['id']}/journal", version=execution)
         meant = journal["deployment_request_id"]
     else:
         meant = server.get(f"/environment/{found['id']}/status")["deployment_request_id"]

@@ -1,4 +1,4 @@
-"""`refloat logs`: the log of a deployment, once or to its end; or what an application prints."""
+"""`refloat logs`: the log of a deployment, once or to its end; or what a service prints."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from refloat.cli.options import (
     meant_environment_argument,
     print_json,
     timeout_option,
+    version_option,
 )
 from refloat.cli.problems import Exit, Problem
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--follow", "-f", is_flag=True, help="Go on to the deployment's end; the exit code says how it ended."
 )
+@version_option
 @click.option(
-    "--version", metavar="ID", help="A deployment's request id or execution id. Default: the last one."
-)
-@click.option(
-    "--service", metavar="NAME", help="What this application prints while it runs; --follow goes on and on."
+    "--service",
+    metavar="NAME",
+    help="What this application or database prints while it runs; --follow goes on and on.",
 )
 @timeout_option
 @as_json_option
@@ -39,9 +40,9 @@ def logs(
     timeout: float | None,
     as_json: bool,
 ) -> int:
-    """Print the log of a deployment, or of an application that runs."""
+    """Print the log of a deployment, or of a service that runs."""
     from refloat.cli import render
-    from refloat.cli.lookup import find_environment, find_services
+    from refloat.cli.lookup import execution_of, find_environment, find_services
 
     check_timeout(timeout, follows=follow, option="--follow")
     if service and version:
@@ -53,7 +54,7 @@ def logs(
 
         [meant] = find_services(server, found, [service])
         return tell(server, meant, follow=follow, timeout=timeout, as_json=as_json)
-    query = {"version": version} if version else {}
+    query = {"version": execution_of(found, version)} if version else {}
     if follow:
         return _follow(server, found, query, timeout, as_json)
     lines = server.get(f"/environment/{found['id']}/logs", **query)

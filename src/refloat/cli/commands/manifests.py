@@ -11,7 +11,7 @@ from refloat.cli.options import (
     as_json_option,
     check_timeout,
     client,
-    environment_argument,
+    meant_environment_argument,
     print_json,
     timeout_option,
     watch_option,
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@environment_argument
+@meant_environment_argument
 @click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help="Default: standard output.")
-def export(environment: str, output: str | None) -> None:
+def export(environment: str | None, output: str | None) -> None:
     """Write the configuration of an environment as YAML, without secrets."""
     from refloat.cli.lookup import find_environment
     from refloat.cli.manifest.export import exported

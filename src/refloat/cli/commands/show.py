@@ -20,11 +20,13 @@ def status(environment: str | None, as_json: bool) -> None:
     found = find_environment(server, environment)
     path = f"/environment/{found['id']}"
     body = server.get(f"{path}/statusesWithStages")
-    if as_json:
-        print_json(body)
-        return
-    names = {it["id"]: it["name"] for it in server.get(f"{path}/services")["results"]}
+    services = server.get(f"{path}/services")["results"]
     urls = {it["service_id"]: it["url"] for it in server.get(f"{path}/link")["results"]}
+    if as_json:
+        named = [{"id": it["id"], "name": it["name"], "url": urls.get(it["id"])} for it in services]
+        print_json(body | {"services": named})
+        return
+    names = {it["id"]: it["name"] for it in services}
     why = waits_for(server, body["environment"]["deployment_request_id"])
     click.echo(render.status(body, found, names, urls, why))
 

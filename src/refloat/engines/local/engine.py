@@ -18,6 +18,7 @@ import msgspec
 from refloat.domain.errors import CommandStopped, StepFailed
 from refloat.domain.revision import (
     Capabilities,
+    Executing,
     Instance,
     InstanceState,
     Level,
@@ -133,6 +134,11 @@ class LocalEngine:
         if state is None or state.status not in LIVE:  # one that runs may end now: it is only joined
             await self._supervisor.start(self._spec(revision, id, argv, Restart.NEVER))
         return Ran(exit_code=await self._follow(id, log), output=read_output(output))
+
+    async def executing(self, environment_id: str | None = None) -> tuple[Executing, ...]:
+        states = await self._supervisor.states("run.")
+        wanted = (s for s in states if environment_id in (None, s.labels.get("environment")))
+        return tuple(_executing(state) for state in wanted if state.status in LIVE)
 
     async def forget_run(self, key: str) -> None:
         id = f"run.{key}"
@@ -323,6 +329,15 @@ def _instance(state: State) -> Instance:
         endpoint=_endpoint(state),
         restarts=state.restarts,
         exit_code=None if state.status is Status.LOST else state.exit_code,
+    )
+
+
+def _executing(state: State) -> Executing:
+    return Executing(
+        key=state.id.removeprefix("run."),
+        revision_key=state.labels["revision"],
+        service_id=state.labels["service"],
+        environment_id=state.labels["environment"],
     )
 
 
