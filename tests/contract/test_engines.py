@@ -7,7 +7,7 @@ import pytest
 from engines_support import LISTENS, RIGS, Heard, Rig, changed, of, revision, running, until
 
 from refloat.domain.errors import Fenced, StepFailed
-from refloat.domain.revision import InstanceState
+from refloat.domain.revision import InstanceState, Revision
 from refloat.engines.base import Engine
 
 
@@ -199,9 +199,8 @@ async def test_a_stopped_revision_can_be_prepared_again(rig: Rig, engine: Engine
     await running(engine, it)
 
 
-async def test_what_was_told_to_end_does_so_and_is_started_anew_when_it_is_prepared(
-    rig: Rig, engine: Engine
-) -> None:
+async def _told_to_end(rig: Rig, engine: Engine) -> Revision:
+    """By somebody who does not wait for it."""
     it = rig.reluctant(revision())
     await engine.prepare(it)
     await running(engine, it)
@@ -213,8 +212,24 @@ async def test_what_was_told_to_end_does_so_and_is_started_anew_when_it_is_prepa
     await until(told)
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
+    return it
+
+
+async def test_what_was_told_to_end_does_so_and_is_started_anew_when_it_is_prepared(
+    rig: Rig, engine: Engine
+) -> None:
+    it = await _told_to_end(rig, engine)
     assert InstanceState.STOPPING not in {i.state for i in await engine.prepare(it)}
     await running(engine, it)
+
+
+async def test_who_is_replaced_while_it_waits_for_an_end_starts_nothing(rig: Rig, engine: Engine) -> None:
+    it = await _told_to_end(rig, engine)
+    waiting = asyncio.create_task(engine.prepare(it))
+    await asyncio.sleep(0)  # it is let in before the other one is
+    await rig.reopened().prepare(changed(it, fence=it.fence + 1))
+    with pytest.raises(Fenced):
+        await waiting
 
 
 async def test_a_stopped_instance_is_not_well(rig: Rig, engine: Engine) -> None:

@@ -132,8 +132,8 @@ async def test_a_server_that_was_started_on_the_empty_database_is_no_obstacle_an
     await new.start()
     reconciler = Reconciler(new.database, new.sealer, new.clock, new.platforms)
     await reconciler.look()
-    assert reconciler._tidying is not None
-    await reconciler._tidying
+    assert reconciler.tidying is not None
+    await reconciler.tidying
     await new.stop()
     assert alive(new) == running
     await adopted(new)
@@ -204,8 +204,8 @@ async def test_what_cannot_be_recovered_is_told_and_left_alone(
     assert any(words.startswith(f"{db}.1 runs") for words in found.missing)
     reconciler = Reconciler(new.database, new.sealer, new.clock, new.platforms)
     await reconciler.look()
-    assert reconciler._tidying is not None
-    await reconciler._tidying
+    assert reconciler.tidying is not None
+    await reconciler.tidying
     assert f"{db}.1" in alive(new)
     assert [s["id"] for s in (await new.call("GET", f"/environment/{environment}/services"))["results"]] == [
         api

@@ -51,6 +51,8 @@ class SimulatedEngine:
         known = self._world.running.get(revision.key)
         if known and known.endings:
             await self.stop(revision.key, revision.grace_seconds)
+            self._world.guard(revision)  # it took long enough to be replaced meanwhile
+            known = self._world.running.get(revision.key)
         if known is None or known.stopped or self._state(known) is InstanceState.EXITED:
             self._start(revision)
         return self._instances(self._world.running[revision.key])

@@ -95,7 +95,9 @@ class LocalEngine:
     async def prepare(self, revision: Revision) -> tuple[Instance, ...]:
         self._homes.guard(revision)
         if revision.database:
-            revision = await self._databases.furnished(self._at_home(revision), revision.database)
+            furnished = await self._databases.furnished(self._at_home(revision), revision.database)
+            self._homes.guard(revision)  # making its data takes long enough to be replaced meanwhile
+            revision = furnished
         if not revision.command:
             raise StepFailed(f"{revision.name} has no command to run", hint="add a Procfile or an entrypoint")
         self._homes.furnish(revision)
@@ -202,6 +204,7 @@ class LocalEngine:
         state = await self._supervisor.state(id)
         if state and state.status is Status.STOPPING:
             await self._supervisor.stop(id)
+            self._homes.guard(revision)  # it took long enough to be replaced meanwhile
         async with self._choosing:
             states = {state.id: state for state in await self._supervisor.states("app.")}
             known = states.get(id)
