@@ -76,11 +76,14 @@ class Faults:
         server.start()
 
     def _freeze(self) -> None:
-        process = self._dice.choice(self._site.servers).process
+        server = self._dice.choice(self._site.servers)
+        process = server.process
         assert process is not None
         process.send_signal(signal.SIGSTOP)
         time.sleep(self._dice.uniform(0.5, 8))
         process.send_signal(signal.SIGCONT)
+        if process.poll() is not None:  # ended by another one, which waited for a lock that it held
+            server.start()
 
     def _restart(self) -> None:
         server = self._dice.choice(self._site.servers)

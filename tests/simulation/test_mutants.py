@@ -337,7 +337,7 @@ DEFECTS: dict[Defect, int] = {
     no_deadline: 16,
     one_wake_up_or_never: 1,
     no_order_after_a_clock_jump: 1,
-    storage_errors_fail_a_deployment: 12,
+    storage_errors_fail_a_deployment: 31,
     no_caps_at_the_claim: 8,
     builds_beside_each_other: 4,
     an_instant_that_runs_twice: 223,
@@ -350,9 +350,9 @@ DEFECTS: dict[Defect, int] = {
     neighbours_are_recorded_as_stopped: 0,
     leftovers_of_one_environment_are_those_of_all: 0,
     what_is_kept_stays_in_the_hands_of_who_applied_it: 8,
-    what_a_job_has_come_to_is_forgotten: 0,
-    an_attempt_is_ended_before_the_next_is_written_down: 0,
-    who_goes_on_ends_nothing_first: 0,
+    what_a_job_has_come_to_is_forgotten: 5,
+    an_attempt_is_ended_before_the_next_is_written_down: 98,
+    who_goes_on_ends_nothing_first: 5,
 }
 """With the first seed that found each; others are tried when that one does not any more."""
 

@@ -100,7 +100,7 @@ def _says(work: NodeWork, words: str) -> Callable[[], Awaitable[bool]]:
     return look
 
 
-@pytest.mark.parametrize(("kind", "look"), [(Worker, "_look"), (Reconciler, "look"), (CronRuns, "look")])
+@pytest.mark.parametrize(("kind", "look"), [(Worker, "_look"), (Reconciler, "_begin"), (CronRuns, "look")])
 async def test_a_full_disk_stops_none_of_the_work_and_it_looks_again(
     kind: type, look: str, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,10 +29,10 @@ from refloat.domain.timetable import CronRun, RunOutcome, Timetable, name_of
 from refloat.execution.applied import Applied, Everywhere
 from refloat.execution.executing import Attempts, repeated
 from refloat.execution.logs import redact
+from refloat.execution.looks import looked
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.revisions import in_hands_of
-from refloat.execution.room import refused_when_full
 from refloat.store import deployments as store
 from refloat.store import facts, resources
 from refloat.store.database import Database, Transaction
@@ -81,11 +81,7 @@ class CronRuns:
         """Until cancelled; runs that go on are left for the next owner."""
         try:
             while True:
-                try:
-                    with refused_when_full():
-                        await self.look()
-                except RefloatError as error:
-                    log.error("jobs by the clock could not be looked at", reason=str(error))
+                await looked(self.look(), "jobs by the clock could not be looked at")
                 await self._clock.sleep(min(LOOK_SECONDS, _to_the_next_minute(self._clock.now())))
         finally:
             await _left([it.task for it in self._going.values()])

@@ -22,11 +22,11 @@ from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.inventory import keep_inventory
 from refloat.execution.leftovers import end_leftovers, service_of
 from refloat.execution.limits import DEADLINES, ready_deadline
+from refloat.execution.looks import looked
 from refloat.execution.places import Elsewhere, Platforms, platform_of
 from refloat.execution.platform import Platform
 from refloat.execution.readiness import ReadinessWait
 from refloat.execution.revisions import in_hands_of
-from refloat.execution.room import refused_when_full
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store import resources
@@ -76,11 +76,7 @@ class Reconciler:
         """Until cancelled."""
         try:
             while True:
-                try:
-                    with refused_when_full():
-                        await self._begin()
-                except RefloatError as error:
-                    log.error("what runs could not be reconciled", reason=str(error))
+                await looked(self._begin(), "what runs could not be reconciled")
                 await self._clock.sleep(LOOK_SECONDS)
         finally:
             tasks = [*self._watched.values(), *self._restoring.values()]
@@ -145,14 +141,13 @@ class Reconciler:
 
     async def _look_closely(self, environment_id: str, members: Sequence[Applied]) -> None:
         async with self._slots:
-            try:
-                with refused_when_full(), contextlib.suppress(Elsewhere):
-                    if platform := await self._free(environment_id):
-                        await self._restore(platform, environment_id, members)
-            except RefloatError as error:
-                log.error(
-                    "an environment could not be reconciled", environment=environment_id, reason=str(error)
-                )
+            work = self._restore_where_free(environment_id, members)
+            await looked(work, "an environment could not be reconciled", environment=environment_id)
+
+    async def _restore_where_free(self, environment_id: str, members: Sequence[Applied]) -> None:
+        with contextlib.suppress(Elsewhere):
+            if platform := await self._free(environment_id):
+                await self._restore(platform, environment_id, members)
 
     async def _free(self, environment_id: str) -> Platform | None:
         """Where its services run; None when that does not tell, or a deployment is at work there."""

@@ -28,11 +28,11 @@ from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.going_back import go_back
 from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
+from refloat.execution.looks import looked
 from refloat.execution.means import Means
 from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_on, platform_of, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
-from refloat.execution.room import refused_when_full
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
     Compiled,
@@ -117,13 +117,7 @@ class Worker:
             while True:
                 self._wake.clear()
                 self._looked_at = self._clock.monotonic()
-                try:
-                    with refused_when_full():
-                        await self._look()
-                    self.refusal = None
-                except RefloatError as error:  # a full disk, for one: try again at the next tick
-                    self._note(error)
-                    log.error("the queue could not be moved", reason=str(error))
+                self._note(await looked(self._look(), "the queue could not be moved"))
                 with contextlib.suppress(TimeoutError):
                     await self._pause()
         finally:
@@ -131,8 +125,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _note(self, error: RefloatError) -> None:
-        if isinstance(error, STORAGE):
+    def _note(self, error: RefloatError | None) -> None:
+        if error is None or isinstance(error, STORAGE):
             self.refusal = error
 
     async def _pause(self) -> None:

@@ -71,12 +71,13 @@ class Faults:
         """What goes wrong with the effects of one server, beside what kills it anyway."""
 
         async def interfere(who: str, name: str, arguments: tuple[Any, ...]) -> Any:
-            if self._is_in_a_repeat(name, arguments) and self._repeats.random() < 0.4:
+            if self._is_in_a_repeat(name, arguments) and self._repeats.random() < 0.6:
                 self._trace.note("fault", f"{who}: {name} is deadly")
-                if self._repeats.random() < 0.5:
+                if self._repeats.random() < 0.4:
                     host.die()
-                else:
-                    asyncio.get_running_loop().call_later(self._repeats.random() * 1.5, host.die)
+                else:  # as it is done, or later
+                    seconds = self._repeats.choice((0.0, self._repeats.random() * 1.5))
+                    asyncio.get_running_loop().call_later(seconds, host.die)
             return await self._interfere(who, name, arguments)
 
         return interfere

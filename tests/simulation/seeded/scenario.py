@@ -16,6 +16,9 @@ _PORTS = [{"internal_port": 8000, "publicly_accessible": True}]
 BENIGN = "build=ok"
 """A script that wins over the configured one, for when everything shall go well."""
 
+_OFTEN_TRIED_AGAIN = "&release=hang,ok,hang,ok,hang,hang,ok&release_seconds=0.5"
+"""Of a job in a hurry: at its first two deployments the second attempt ends well, at the third none does."""
+
 
 @dataclass
 class Service:
@@ -128,9 +131,9 @@ class Scenario:
             image = {"registry_id": self._registry, "image_name": "library/nginx", "tag": "1.0"}
             return {"name": name, "ports": _PORTS, "healthchecks": {}, **image}
         text = script(self.draw, self.calm)
-        hurried = kind == "job" and self._hurry.random() < 0.4
-        if hurried and self._hurry.random() < 0.5:
-            text += f"&release_seconds={2 * HURRIED_SECONDS}"
+        hurried = kind == "job" and self._hurry.random() < 0.6
+        if hurried and self._hurry.random() < 0.7:
+            text += _OFTEN_TRIED_AGAIN
         self._trace.note("scenario", f"{name}: {text}")
         source = {"url": f"https://example.org/{name}.git#{text}"}
         if kind == "application":
@@ -145,5 +148,5 @@ class Scenario:
             "schedule": schedule,
             "healthchecks": {},
             "max_duration_seconds": HURRIED_SECONDS if hurried else JOB_SECONDS,
-            "max_nb_restart": self.draw.randint(0, JOB_REPEATS),
+            "max_nb_restart": max(int(hurried), self.draw.randint(0, JOB_REPEATS)),
         }
