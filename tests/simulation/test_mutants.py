@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refloat.domain.deployment import Attempt, Step
+from refloat.domain.deployment import Attempt, Deployment, Step
 from refloat.domain.errors import Fenced, StorageLost
 from refloat.domain.progress import Action, Phase
 from refloat.execution import applied, cron, executing, going_back, journal, queue, reconciler, runner, worker
@@ -113,10 +113,9 @@ def forgotten_cancel(patch: pytest.MonkeyPatch) -> None:
 def wrong_successor(patch: pytest.MonkeyPatch) -> None:
     """The newest waiting request is promoted."""
 
-    async def last(tx: Any, environment_id: str, now: Any) -> None:
-        waiting = await store.open_deployments(tx, environment_id)
-        if waiting:
-            await store.set_phase(tx, waiting[-1].id, Phase.QUEUED, "", now)
+    async def last(tx: Any, successor: Deployment, now: Any) -> None:
+        waiting = await store.open_deployments(tx, successor.environment_id)
+        await store.set_phase(tx, waiting[-1].id, Phase.QUEUED, "", now)
 
     patch.setattr(queue, "_promote", last)
 
