@@ -23,7 +23,7 @@ from refloat.store.sqlite import _DIALECT as SQLITE
 
 OPEN = {"deployment_open", "deployment_one_running"}
 """Indexes that hold what has not ended, and nothing else: they may be read whole."""
-FOUND = {"chain"}
+FOUND = {"chain", "latest"}
 """What a statement itself found so far."""
 WHOLE = {
     "ALL_APPLIED": "what is applied everywhere, which is what it is for",
