@@ -191,7 +191,7 @@ class Worker:
         with contextlib.suppress(Unavailable):  # told by the step that needs the edge
             services = await resources.services(self._database.read, environment.id)
             await addresses_on(platform, environment.id, services, self._domain)
-        self._start(_Work(taken, plan, snapshot, platform))
+        self._start(self._runner(_Work(taken, plan, snapshot, platform)))
 
     async def _claim(self, head: Head, room: Room) -> None:
         try:
@@ -207,7 +207,7 @@ class Worker:
             self._telemetry.claimed(claimed.deployment, self._clock.now())
             self._start(claimed)
 
-    async def _claim_with_plan(self, head: Head, room: Room) -> "_Work | None":
+    async def _claim_with_plan(self, head: Head, room: Room) -> Runner | None:
         """None when it is nothing to begin now. The request is read with everything else that decides: others
         may join it until then."""
         read = self._database.read
@@ -243,7 +243,10 @@ class Worker:
                 return None
             if self._term:
                 await remember(tx, self._term.node, environment, addresses)
-        return _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
+            work = _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
+            runner = self._runner(work)
+            await runner.begin(tx)
+        return runner
 
     async def _assert_in_office(self, tx: Transaction) -> None:
         if self._term is None:
@@ -276,8 +279,8 @@ class Worker:
 
     # -- running
 
-    def _start(self, work: "_Work") -> None:
-        deployment, runner = work.deployment, self._runner(work)
+    def _start(self, runner: Runner) -> None:
+        deployment = runner.deployment
         self._runners[deployment.id] = runner
         if deployment.cancel_requested:
             runner.cancel()
