@@ -54,19 +54,31 @@ def _configured(project_id: Any) -> tuple[Select[Any], ...]:
 _CONFIGURATION = Query(union_all(*_configured(bindparam("project_id"))))
 _project_id = select(_above.c.parent).where(_above.c.id == _environment_id).scalar_subquery()
 _organization_id = select(_project.c.parent).where(_project.c.id == _project_id).scalar_subquery()
-_latest = (
-    select(deployment.c.cluster_id, deployment.c.number)
+_number = (
+    select(deployment.c.number)
     .where(deployment.c.environment_id == _environment_id, deployment.c.number.is_not(None))
     .order_by(deployment.c.id.desc())
     .limit(1)
     .subquery("latest")
 )
+_WITH_CLUSTERS = (
+    select(*_COLUMNS).where(t.c.id == _environment_id),
+    select(*_COLUMNS).where(t.c.parent == _organization_id, t.c.kind == Cluster.kind),
+)
 _WHOLE = Query(
     union_all(
         *_configured(_project_id),
-        *(select(*_COLUMNS).where(t.c.id == it) for it in (_environment_id, _organization_id)),
-        select(*_COLUMNS).where(t.c.id == select(_latest.c.cluster_id).scalar_subquery()),
-        select(literal(""), literal(_LATEST), literal(""), cast(_latest.c.number, Text)),
+        *_WITH_CLUSTERS,
+        select(*_COLUMNS).where(t.c.id == _organization_id),
+        select(literal(""), literal(_LATEST), literal(""), cast(_number.c.number, Text)),
+    )
+)
+_PLACE = Query(
+    union_all(
+        *_WITH_CLUSTERS,
+        select(*_COLUMNS).where(
+            t.c.parent == _environment_id, or_(*(t.c.kind == it.kind for it in SERVICE_KINDS))
+        ),
     )
 )
 _KINDS: dict[str, Any] = {
@@ -85,6 +97,14 @@ class Configuration:
     variables: Mapping[str, Sequence[Variable]] = field(default_factory=dict)
     domains: Mapping[str, Sequence[CustomDomain]] = field(default_factory=dict)
     applied: Mapping[str, str] = field(default_factory=dict)
+
+
+class Place(NamedTuple):
+    """An environment, the cluster that it is on, and its services, oldest first."""
+
+    environment: Environment
+    cluster: Cluster
+    services: tuple[AnyService, ...]
 
 
 class Whole(NamedTuple):
@@ -106,13 +126,26 @@ async def read_configuration(read: Reader, environment: Environment) -> Configur
     return found.configuration
 
 
+async def read_place(read: Reader, environment_id: str) -> Place:
+    """Raises NotFound when the environment is gone, or its cluster."""
+    found = _Found(await read.all(_PLACE, environment_id=environment_id))
+    if not found.of(Environment):
+        raise NotFound(f"no environment {environment_id}")
+    (environment,) = found.of(Environment)
+    if (cluster := found.cluster_of(environment)) is None:
+        raise NotFound(f"no cluster {environment.cluster_id}")
+    return Place(environment, cluster, found.services)
+
+
 async def read_whole(read: Reader, environment_id: str) -> Whole | None:
     """All of it at one instant; None when it is gone, or was never deployed."""
     found = _Found(await read.all(_WHOLE, environment_id=environment_id))
-    above = [found.of(kind) for kind in (Organization, Cluster, Environment)]
-    if not all(above) or found.latest is None:
+    if not found.of(Environment) or found.latest is None:
         return None
-    (organization,), (cluster,), (environment,) = above
+    (organization,), (environment,) = found.of(Organization), found.of(Environment)
+    cluster = found.cluster_of(environment)
+    if cluster is None:
+        return None
     return Whole(organization, cluster, environment, found.configuration, found.latest)
 
 
@@ -140,11 +173,18 @@ class _Found:
     def of(self, kind: Any) -> list[Any]:
         return self._by_kind[kind.kind]
 
+    def cluster_of(self, environment: Environment) -> Cluster | None:
+        return next((it for it in self.of(Cluster) if it.id == environment.cluster_id), None)
+
+    @property
+    def services(self) -> tuple[AnyService, ...]:
+        return tuple(self._by_kind[""])
+
     @property
     def configuration(self) -> Configuration:
         return Configuration(
             project=self.of(Project)[0],
-            services=tuple(self._by_kind[""]),
+            services=self.services,
             stages=tuple(self.of(Stage)),
             variables=_by_parent(self.of(Variable)),
             domains=_by_parent(self.of(CustomDomain)),
