@@ -5,12 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 from refloat.control.adoption import Adopted, adopt
 from refloat.domain.errors import Conflict, Unavailable
 from refloat.execution.inventory import Inventory
 from refloat.execution.reconciler import Reconciler
+from refloat.store.database import Query
 from refloat.store.sealing import Sealer
+from refloat.store.tables import deployment
 from tests.databases import make_store, on_both_stores
 from tests.simulation.control_plane import ControlPlane
 
@@ -244,11 +247,16 @@ async def test_the_inventory_holds_no_value_in_the_clear_and_follows_each_deploy
     assert (first.applied.should_run, second.applied.should_run) == (True, False)
 
 
+@pytest.mark.parametrize("is_older", [False, True])
 async def test_an_inventory_that_a_dead_server_did_not_write_is_written_by_the_next(
-    plane: ControlPlane,
+    plane: ControlPlane, is_older: bool
 ) -> None:
+    """Also when that was of a version that did not write down the cluster of a deployment."""
     _, api = await furnished(plane)
     kept = dict(plane.world.inventory)
     plane.world.inventory.clear()
+    if is_older:
+        async with plane.database.transaction() as tx:
+            await tx.run(Query(update(deployment).values(cluster_id="")))
     await Reconciler(plane.database, plane.sealer, plane.clock, plane.platforms).look()
     assert plane.world.inventory == kept and api in kept

@@ -48,7 +48,7 @@ class FailingDatabase:
     async def close(self) -> None: ...
 
 
-UNITS = 11
+UNITS = 9
 """As many as the deployment below has; there is none after that to fail."""
 
 

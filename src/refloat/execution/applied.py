@@ -62,8 +62,12 @@ async def put(tx: Transaction, applied: Applied) -> None:
 
 async def of_environment(read: Reader, environment_id: str) -> dict[str, Applied]:
     """By service."""
-    found = await stored.applied_documents(read, environment_id)
-    return {key: msgspec.json.decode(document, type=Applied) for key, document in found.items()}
+    return decoded(await stored.applied_documents(read, environment_id))
+
+
+def decoded(documents: Mapping[str, str]) -> dict[str, Applied]:
+    """What is stored of what is applied, by service."""
+    return {key: msgspec.json.decode(document, type=Applied) for key, document in documents.items()}
 
 
 async def artifacts_in_use(

@@ -1,6 +1,6 @@
 """Places where a test may end the control plane, named as `<step>:<before|during|after>`.
 
-before: its effect has not begun, and it is not written down, or with the end of the step before. during:
+before: its effect has not begun, and it is not written down, or with the claim or the end before it. during:
 it is written down and its effect has begun, or is complete and not recorded. after: its end is recorded.
 """
 

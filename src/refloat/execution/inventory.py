@@ -22,12 +22,11 @@ from refloat.domain.resources import (
     Variable,
 )
 from refloat.domain.services import AnyService
-from refloat.execution.applied import Applied, of_environment
+from refloat.execution.applied import Applied, decoded
 from refloat.execution.deadline import Overdue, within
 from refloat.execution.places import Platforms, platform_for
 from refloat.store import deployments as store
-from refloat.store import resources
-from refloat.store.configuration import read_configuration
+from refloat.store.configuration import read_whole
 from refloat.store.database import Database, Reader
 
 FORMAT = 1
@@ -56,29 +55,25 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_inventory(read: Reader, environment_id: str) -> tuple[Inventory, ...]:
-    """Of every service of the environment that is applied; `read` sees one instant."""
-    environment = await resources.find(read, Environment, environment_id)
-    applied = await of_environment(read, environment_id)
-    latest = await store.latest_claimed(read, environment_id)
-    if environment is None or latest is None or not applied:
+    """Of every service of the environment that is applied."""
+    whole = await read_whole(read, environment_id)
+    if whole is None:
         return ()
-    it = await read_configuration(read, environment)
-    organization = await resources.get(read, Organization, it.project.parent)
-    cluster = await resources.get(read, Cluster, environment.cluster_id)
+    it, applied = whole.configuration, decoded(whole.configuration.applied)
     shared = [v for parent in (it.project.id, environment_id) for v in it.variables.get(parent, ())]
     return tuple(
         [
             Inventory(
-                organization=organization,
+                organization=whole.organization,
                 project=it.project,
-                cluster=cluster,
-                environment=environment,
+                cluster=whole.cluster,
+                environment=whole.environment,
                 stages=it.stages,
                 service=service,
                 variables=(*shared, *it.variables.get(service.id, ())),
                 domains=tuple(it.domains.get(service.id, ())),
                 applied=applied[service.id],
-                number=latest.number or 0,
+                number=whole.number,
             )
             for service in it.services
             if service.id in applied
@@ -113,11 +108,10 @@ async def _ended_with(read: Reader, deployment: Deployment) -> Sequence[Target]:
 async def keep_inventory(database: Database, clock: Clock, platforms: Platforms, environment_id: str) -> None:
     """Have the engine remember the environment as it is; one that cannot is told and asked again later."""
     try:
-        async with database.snapshot() as read:
-            found = await read_inventory(read, environment_id)
-            if not found:
-                return
-            platform = platform_for(platforms, found[0].cluster)
+        found = await read_inventory(database.read, environment_id)
+        if not found:
+            return
+        platform = platform_for(platforms, found[0].cluster)
         for inventory in found:
             document = msgspec.json.encode(inventory, order="deterministic").decode()
             await within(clock, platform.engine.remember(inventory.service.id, document), _SECONDS)

@@ -78,7 +78,8 @@ class Journal:
         self._builds = deployment.builds
         self._since: dict[tuple[str, str], float] = {}
         self._ahead: set[tuple[str, str]] = set()
-        """Written down together with the end of the step before."""
+        """Written down together with the claim, or with the end of the step before."""
+        self._first: tuple[str, str] | None = None
         self._current: Target | None = None
         """A target as the unit of work under way has read or put it."""
         self._last_lines: dict[tuple[str, str], Lines] = {}
@@ -115,6 +116,11 @@ class Journal:
             if s.service_id == service_id and s.outcome is Outcome.FAILED and s.name not in _UNDOING
         ]
         return str(msgspec.json.decode(failed[0].output).get("error")) if failed else ""
+
+    def done(self, service_id: str, name: StepName) -> bool:
+        """Whether it is stored that a step ended well."""
+        step = self._steps.get((service_id, name))
+        return step is not None and step.outcome is Outcome.DONE
 
     def begun(self, service_id: str, name: StepName) -> bool:
         """Whether a step was ever begun."""
@@ -154,10 +160,12 @@ class Journal:
             return await self._do(service_id, name, effect, deadline, completes, then)
 
     async def _open(self, service_id: str, it: Next, despite_cancel: bool) -> None:
-        """Write a step down, unless that was done with the end of the one before."""
+        """Write a step down, unless that was done with the claim or the end of the one before."""
         self._crash.hit(it.name, Moment.BEFORE)
-        if (service_id, it.name) in self._ahead:
-            self._ahead.remove((service_id, it.name))
+        if (key := (service_id, str(it.name))) in self._ahead:
+            if key == self._first and await self.assert_ours() and not despite_cancel:
+                raise CancelRequested  # since the claim
+            self._ahead.remove(key)
             return
         async with self._database.transaction() as tx:
             canceled, target = await self._own_target(tx, service_id)
@@ -165,6 +173,13 @@ class Journal:
                 raise CancelRequested
             step = await self._begin(tx, service_id, it, target)
         self._steps[service_id, it.name] = step
+
+    async def begin(self, tx: Transaction, service_id: str, it: Next) -> None:
+        """Write down the first step of all, in the unit of the claim; its caller begins it next."""
+        target = self._targets.get(service_id)
+        self._steps[service_id, it.name] = await self._begin(tx, service_id, it, target)
+        self._first = service_id, str(it.name)
+        self._ahead.add(self._first)
 
     async def _do(
         self,
@@ -240,9 +255,9 @@ class Journal:
         async with self._database.transaction() as tx:
             canceled, target = await self._own_target(tx, service_id)
             await self._tell(tx, service_id, name, self._last_lines.pop(key, ()))
-            await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
             if completes:
                 await completes(tx, output)
+            await store.end_step(tx, self.deployment.id, service_id, name, outcome, text, now)
             if then and not canceled and self.output(service_id, (following := then()).name) is None:
                 # Known before the commit, so that whoever is interrupted in that ends it.
                 self._steps[service_id, following.name] = await self._begin(tx, service_id, following, target)
@@ -266,11 +281,12 @@ class Journal:
         """Raises Fenced unless we own it; tells whether a cancel is asked for."""
         return (await self._own_target(tx, ""))[0]
 
-    async def assert_ours(self) -> None:
-        """Raises Fenced unless we own it at this moment: before an effect that others must not undo."""
+    async def assert_ours(self) -> bool:
+        """Raises Fenced unless we own it at this moment: before an effect that others must not undo. Tells
+        whether a cancel is asked for."""
         it = self.deployment
         with self._told_of_refusals():
-            await ownership.assert_owned(self._database.read, it.id, self._owner, it.fence)
+            return await ownership.assert_owned(self._database.read, it.id, self._owner, it.fence)
 
     async def advance(
         self,

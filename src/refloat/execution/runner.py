@@ -12,15 +12,14 @@ from itertools import pairwise
 import msgspec
 import structlog
 
-from refloat.domain.deployment import Deployment, Target, Verb
+from refloat.domain.deployment import Deployment, Target
 from refloat.domain.errors import STORAGE, BuildFailed, Fenced, NotFound, RefloatError, StepFailed
 from refloat.domain.progress import TERMINAL, Phase
 from refloat.domain.revision import Level
 from refloat.domain.services import Commit
-from refloat.execution import queue
 from refloat.execution.capacity import widest
-from refloat.execution.going_back import go_back
-from refloat.execution.journal import CancelRequested
+from refloat.execution.conclusion import conclude, conclude_with, outcome
+from refloat.execution.journal import CancelRequested, Next
 from refloat.execution.limits import DEADLINES, PARALLEL
 from refloat.execution.logs import redact
 from refloat.execution.means import Means
@@ -38,13 +37,7 @@ _BUILD_STEPS = (StepName.BUILD,)
 class Runner:
     """One deployment, from its claim or from where a former owner left it."""
 
-    def __init__(
-        self,
-        database: Database,
-        means: Means,
-        plan: Plan,
-        snapshot: Snapshot,
-    ) -> None:
+    def __init__(self, database: Database, means: Means, plan: Plan, snapshot: Snapshot) -> None:
         self._database = database
         self._means = means
         self._journal = means.journal
@@ -57,6 +50,8 @@ class Runner:
         self._cleaning: set[asyncio.Task[None]] = set()
         self.ended_with: tuple[Target, ...] | None = None
         """Its services, once it is stored that it ended."""
+        self._last: tuple[str, StepName] | None = None
+        """The step whose end was the end of all."""
         self._canceled = False
         self._slots = asyncio.Semaphore(PARALLEL)
         self._building = asyncio.Semaphore(max(1, self.deployment.builds))
@@ -78,6 +73,16 @@ class Runner:
         for task in tasks:
             if task is not asyncio.current_task() and task not in self._cleaning:
                 task.cancel()
+
+    async def begin(self, tx: Transaction) -> None:
+        """Write down what is done first, in the unit of the claim, where nothing can come before it."""
+        if self._unpinned():
+            await self._journal.begin(tx, "", Next(StepName.PRECHECK))
+            return
+        if self._plan.stages and len((stage := self._plan.stages[0]).services) == 1:
+            steps = self._steps_of(stage, stage.services[0])
+            if steps.main:
+                await self._journal.begin(tx, steps.service_id, steps.next(steps.main[0]))
 
     async def run(self) -> None:
         """To the end. Returns early, writing nothing, when another owner took over.
@@ -117,7 +122,7 @@ class Runner:
 
     async def _precheck(self) -> bool:
         """Give every service that was never pinned its version; False when one cannot be had."""
-        unpinned = [s for s in self._plan.services if StepName.BUILD in s.steps and not s.commit_id]
+        unpinned = self._unpinned()
         if not unpinned or self._canceled:
             return not self._canceled
         output = await self._journal.step(
@@ -134,6 +139,9 @@ class Runner:
         for service_id, reason in errors.items():
             await self._journal.advance(service_id, Phase.BUILD_FAILED, reason, despite_cancel=False)
         return not errors
+
+    def _unpinned(self) -> list[ServicePlan]:
+        return [s for s in self._plan.services if StepName.BUILD in s.steps and not s.commit_id]
 
     async def _resolve(self, services: Iterable[ServicePlan]) -> dict[str, object]:
         commits: dict[str, object] = {}
@@ -230,6 +238,7 @@ class Runner:
 
         What is done stays done: its old revision is retired, also when a former owner was at it.
         """
+        await self._journal.drop_ahead("")
         for stage in self._plan.stages:
             for service in stage.services:
                 steps = self._steps_of(stage, service)
@@ -272,7 +281,7 @@ class Runner:
                     raise StepFailed(failure)
                 for name, then in pairwise((*names, following)):
                     assert name
-                    await steps.do(name, then)
+                    await steps.do(name, then, self._close)
                 if not names or not steps.main:
                     await self._journal.pass_by(steps.service_id)
         except CancelRequested:
@@ -343,23 +352,30 @@ class Runner:
         for name, following in pairwise((*steps.tail, None)):
             assert name
             try:
-                await steps.do(name, following, after_outcome=True)
+                await steps.do(name, following, self._close, after_outcome=True)
             except StepFailed as error:
                 await self._journal.tell(steps.service_id, name, [(Level.WARNING, str(error))])
 
     # -- the end
 
+    async def _close(self, tx: Transaction, service_id: str, name: StepName) -> None:
+        """The deployment ends in the unit of its last step's end, if that was all that was left."""
+        if await conclude_with(tx, self._journal, self._plan, service_id, name, self._means.clock):
+            self._last = service_id, name
+
     async def _conclude(self) -> None:
-        removes = self.deployment.request.verb is Verb.DELETE and self.deployment.request.services is None
+        if self._last and self._journal.done(*self._last):
+            self._ended(Phase.DONE)
+            return
         async with self._database.transaction() as tx:
             canceled = await self._journal.own_all(tx) or self._canceled  # also before it was told to us
             targets = self._journal.targets
-            phase, reason = _outcome(targets, canceled)
-            await go_back(tx, self.deployment, phase, self._means.clock)
-            await queue.conclude(tx, self.deployment, phase, reason, self._means.clock, targets)
-            if removes and phase is Phase.DONE:
-                await resources.delete_tree(tx, self.deployment.environment_id)
-        self.ended_with = targets
+            phase, reason = outcome(targets, canceled)
+            await conclude(tx, self.deployment, phase, reason, targets, self._means.clock)
+        self._ended(phase, reason)
+
+    def _ended(self, phase: Phase, reason: str = "") -> None:
+        self.ended_with = self._journal.targets
         if phase is not Phase.DONE:
             log.warning("a deployment ended", outcome=str(phase), reason=reason)
         self._journal.telemetry.ended(self.deployment, phase, self._means.clock.now())
@@ -378,12 +394,3 @@ def _now_serves(serving: str | None, steps: ServiceSteps) -> str:
 
 def _number(revision_key: str) -> str:
     return revision_key.rpartition(".")[2]
-
-
-def _outcome(targets: Sequence[Target], canceled: bool) -> tuple[Phase, str]:
-    """The worst of its services; an error outweighs a cancel."""
-    for phase in (Phase.BUILD_FAILED, Phase.FAILED, Phase.CANCELED):
-        for target in targets:
-            if target.phase is phase and (phase is not Phase.CANCELED or canceled):
-                return phase, f"{target.name}: {target.reason}" if target.reason else ""
-    return Phase.DONE, ""

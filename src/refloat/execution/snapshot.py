@@ -20,7 +20,7 @@ from refloat.domain.resources import (
 from refloat.domain.revision import DatabaseServer
 from refloat.domain.services import AnyService, Container, Database, DatabaseType, GitSource, Job, Service
 from refloat.domain.variables import Effective, Place, builtins, effective
-from refloat.execution.applied import Applied, of_environment
+from refloat.execution.applied import Applied, decoded
 from refloat.planning.wanted import Wanted, commands_of, fields_of, is_routed, way_of
 from refloat.routers.base import Address
 from refloat.store import resources as store
@@ -153,7 +153,7 @@ async def compile_environment(
     snapshot = Snapshot(
         services=snapshots,
         fields={w.service_id: w.fields for w in wanted},
-        before=await of_environment(read, environment.id),
+        before=decoded(configured.applied),
     )
     return Compiled(wanted=tuple(wanted), snapshot=snapshot)
 

@@ -1,8 +1,7 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -16,7 +15,7 @@ from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import run_job, run_release, timetable_of
-from refloat.execution.journal import Effect, Next, Output
+from refloat.execution.journal import Effect, InTransaction, Next, Output
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
@@ -51,13 +50,27 @@ class ServiceSteps(ServiceInDeployment):
     """The steps of one service in one deployment."""
 
     async def do(
-        self, name: StepName, following: StepName | None = None, *, after_outcome: bool = False
+        self,
+        name: StepName,
+        following: StepName | None,
+        closes: Callable[[Transaction, str, StepName], Coroutine[None, None, None]],
+        *,
+        after_outcome: bool = False,
     ) -> None:
-        """Do one planned step; whoever names the following one does that next."""
+        """Do one planned step; whoever names the following one does that next. Without one the deployment
+        may be over, which `closes` writes down together with the end of the step."""
         effect = getattr(self, f"_{name}")
         if self._outputs is None:
             self._outputs = await self._read_outputs()
-        completes = None if after_outcome else self._completion(name)
+        counts = after_outcome and name is StepName.DRAIN
+        records = self._count_swap if counts else None if after_outcome else self._completion(name)
+
+        async def completes(tx: Transaction, output: Output) -> None:
+            if records:
+                await records(tx, output)
+            if following is None:
+                await closes(tx, self.service_id, name)
+
         await self._means.journal.step(
             self.service_id,
             name,
@@ -65,12 +78,13 @@ class ServiceSteps(ServiceInDeployment):
             self._limits.deadline(name),
             phase=None if after_outcome else self._phase(name),
             builds=self._needs_after(name),
-            completes=self._count_swap if after_outcome and name is StepName.DRAIN else completes,
+            completes=completes,
             despite_cancel=after_outcome,
-            then=partial(self._next, following) if following else None,
+            then=partial(self.next, following) if following else None,
         )
 
-    def _next(self, name: StepName) -> Next:
+    def next(self, name: StepName) -> Next:
+        """A step of this service, as it is written down."""
         return Next(name, None if name in self.tail else self._phase(name), self._needs_after(name))
 
     def _needs_after(self, name: StepName) -> int | None:
@@ -86,7 +100,7 @@ class ServiceSteps(ServiceInDeployment):
             return Phase.EXECUTING if runs else Phase.RUNNING
         return Phase.EXECUTING if self._artifact().release else None
 
-    def _completion(self, name: StepName) -> Any:
+    def _completion(self, name: StepName) -> InTransaction | None:
         """What is written together with the end of the last deciding step."""
         if not self.main or name is not self.main[-1]:
             return None

@@ -19,7 +19,6 @@ from refloat.domain.deployment import Deployment, Request, Target
 from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
 from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
-from refloat.domain.resources import Environment
 from refloat.domain.revision import InstanceState
 from refloat.execution import queue
 from refloat.execution.capacity import Capacity, Head, Room, Use
@@ -30,7 +29,7 @@ from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
 from refloat.execution.looks import looked
 from refloat.execution.means import Means
-from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_on, platform_of, remember
+from refloat.execution.places import Elsewhere, Platforms, addressed, addresses_on, platform_for, remember
 from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
 from refloat.execution.runner import Runner
@@ -44,8 +43,8 @@ from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
 from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
-from refloat.store import facts, figures, ownership, resources
-from refloat.store.configuration import read_configuration
+from refloat.store import facts, figures, ownership
+from refloat.store.configuration import read_configuration, read_place
 from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
@@ -180,12 +179,11 @@ class Worker:
         assert taken is not None
         plan_text, sealed = await store.claimed_documents(self._database.read, taken.id)
         plan, snapshot = msgspec.json.decode(plan_text, type=Plan), open_snapshot(sealed, self._sealer)
-        environment = await resources.get(self._database.read, Environment, taken.environment_id)
-        platform = await platform_of(self._database.read, self._platforms, environment)
+        environment, cluster, services = await read_place(self._database.read, taken.environment_id)
+        platform = platform_for(self._platforms, cluster)
         with contextlib.suppress(Unavailable):  # told by the step that needs the edge
-            services = await resources.services(self._database.read, environment.id)
             await addresses_on(platform, environment.id, services, self._domain)
-        self._start(_Work(taken, plan, snapshot, platform))
+        self._start(self._runner(_Work(taken, plan, snapshot, platform)))
 
     async def _claim(self, head: Head, room: Room) -> None:
         try:
@@ -201,23 +199,22 @@ class Worker:
             self._telemetry.claimed(claimed.deployment, self._clock.now())
             self._start(claimed)
 
-    async def _claim_with_plan(self, head: Head, room: Room) -> "_Work | None":
+    async def _claim_with_plan(self, head: Head, room: Room) -> Runner | None:
         """None when it is nothing to begin now. The request is read with everything else that decides: others
         may join it until then."""
-        read = self._database.read
-        environment = await resources.get(read, Environment, head.environment_id)
-        platform = await platform_of(read, self._platforms, environment)
+        environment, cluster, services = await read_place(self._database.read, head.environment_id)
+        platform = platform_for(self._platforms, cluster)
         try:  # everybody's queue waits meanwhile
             observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
         except Overdue:
             raise Unavailable(f"the cluster did not tell within {OBSERVE_SECONDS:.0f} s what runs") from None
-        services = await resources.services(read, environment.id)
         addresses = await addresses_on(platform, environment.id, services, self._domain)
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
-            deployment = await store.find_deployment(tx, head.deployment_id)
-            if deployment is None or deployment.ended or deployment.owner:
+            found = await store.find_head(tx, head.deployment_id)
+            if found is None or found.deployment.ended or found.deployment.owner:
                 return None
+            deployment = found.deployment
             configuration = await read_configuration(tx, environment)
             if not addressed(configuration.services) <= addresses.keys():
                 self.wake()
@@ -228,16 +225,19 @@ class Worker:
             plan = plan_for(environment.id, deployment.request, compiled, observation)
             _check_what_was_asked_for(deployment.request, plan)
             builds = room.builds_of(plan)
-            used = (await self._used(tx)).get(head.cluster_id, Use())
-            if not room.takes(used, head, builds):
+            if not room.takes(Use(found.used_deployments, found.used_builds), head, builds):
                 return None
             sealed = compiled.snapshot.seal(self._sealer)
-            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, builds, self._clock)
+            number = found.number
+            claimed = await queue.claim(tx, deployment, self.owner, plan, sealed, builds, self._clock, number)
             if claimed is None:
                 return None
             if self._term:
                 await remember(tx, self._term.node, environment, addresses)
-        return _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
+            work = _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
+            runner = self._runner(work)
+            await runner.begin(tx)
+        return runner
 
     async def _assert_in_office(self, tx: Transaction) -> None:
         if self._term is None:
@@ -252,8 +252,8 @@ class Worker:
         if self._term is None:
             return True
         try:
-            environment = await resources.get(self._database.read, Environment, deployment.environment_id)
-            await platform_of(self._database.read, self._platforms, environment)
+            place = await read_place(self._database.read, deployment.environment_id)
+            platform_for(self._platforms, place.cluster)
         except Elsewhere:
             return False
         return True
@@ -270,8 +270,8 @@ class Worker:
 
     # -- running
 
-    def _start(self, work: "_Work") -> None:
-        deployment, runner = work.deployment, self._runner(work)
+    def _start(self, runner: Runner) -> None:
+        deployment = runner.deployment
         self._runners[deployment.id] = runner
         if deployment.cancel_requested:
             runner.cancel()

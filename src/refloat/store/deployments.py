@@ -4,6 +4,7 @@ Every write of a running deployment is conditional on (id, owner, fence, not end
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -109,6 +110,23 @@ async def running(read: Reader) -> tuple[tuple[str, bool], ...]:
     """The ids of those that have an owner, dead or alive, oldest first; each with whether a cancel is
     asked for."""
     return tuple(sorted((row["id"], bool(row["cancel_requested"])) for row in await read.all(q.RUNNING)))
+
+
+class Head(NamedTuple):
+    """The head of a queue; the number that it gets when it begins, and what others use of its cluster."""
+
+    deployment: Deployment
+    number: int
+    used_deployments: int
+    used_builds: int
+
+
+async def find_head(read: Reader, deployment_id: str) -> Head | None:
+    row = await read.one(q.HEAD, id=deployment_id)
+    if row is None:
+        return None
+    used = int(row["used_deployments"]), int(row["used_builds"])
+    return Head(_deployment(row), int(row["next_number"]), *used)
 
 
 async def next_number(tx: Transaction, environment_id: str) -> int:

@@ -243,20 +243,19 @@ class _Unit(_Cursor):
         """Execute what is pending."""
         if self._pending:
             self.is_marked = False
-            await self._execute(self.with_pending())
+            with translated():
+                await in_one_go(self._connection.execute(self.with_pending()))
 
     async def mark(self) -> None:
-        """Execute what is pending, and set the savepoint that the next unit may have to go back to."""
+        """Execute what is pending, and set the savepoint that the next unit may have to go back to. Only
+        where a cancellation waits: to wait for it twice costs a turn of the loop."""
         if self.is_marked and not self._pending:
             return
         release = ("RELEASE SAVEPOINT unit",) if self._is_saved else ()
         self._is_saved = True
-        await self._execute(self.with_pending(*release, "SAVEPOINT unit"))
-        self.is_marked = True
-
-    async def _execute(self, text: str) -> None:
         with translated():
-            await in_one_go(self._connection.execute(text))
+            await self._connection.execute(self.with_pending(*release, "SAVEPOINT unit"))
+        self.is_marked = True
 
     def with_pending(self, *last: str) -> str:
         """The text that does what is pending, and this after it."""

@@ -40,13 +40,6 @@ CLAIMABLE = Query(
     .having(func.max(d.owner).is_(None))
     .order_by(func.min(d.id))
 )
-USED = Query(
-    select(
-        d.cluster_id, func.count().label("deployments"), func.coalesce(func.sum(d.builds), 0).label("builds")
-    )
-    .where(d.ended == 0, d.owner.is_not(None))
-    .group_by(d.cluster_id)
-)
 RUNNING = Query(select(d.id, d.cancel_requested).where(d.ended == 0, d.owner.is_not(None)))
 """In no order: for the sake of one, SQLite would go through the whole history at every look."""
 QUEUE_FIGURES = Query(
@@ -56,10 +49,32 @@ QUEUE_FIGURES = Query(
         func.min(case((d.owner.is_(None), d.created_at))).label("oldest"),
     ).where(d.ended == 0)
 )
+_used = (
+    select(
+        d.cluster_id, func.count().label("deployments"), func.coalesce(func.sum(d.builds), 0).label("builds")
+    )
+    .where(d.ended == 0, d.owner.is_not(None))
+    .group_by(d.cluster_id)
+)
+USED = Query(_used)
 NEXT_NUMBER = Query(
     select((func.coalesce(func.max(d.number), 0) + 1).label("number")).where(
         d.environment_id == bindparam("environment_id")
     )
+)
+_before, _taken = deployment.alias(), _used.subquery("used")
+HEAD = Query(
+    select(
+        *_HEAD,
+        select(func.coalesce(func.max(_before.c.number), 0) + 1)
+        .where(_before.c.environment_id == d.environment_id)
+        .scalar_subquery()
+        .label("next_number"),
+        func.coalesce(_taken.c.deployments, 0).label("used_deployments"),
+        func.coalesce(_taken.c.builds, 0).label("used_builds"),
+    )
+    .select_from(deployment.outerjoin(_taken, _taken.c.cluster_id == d.cluster_id))
+    .where(d.id == bindparam("id"))
 )
 CLAIM = Query(
     update(deployment)
