@@ -18,7 +18,8 @@ from refloat.domain.deployment import Deployment, Outcome, Request, Verb
 from refloat.domain.errors import Fenced, StepFailed
 from refloat.domain.progress import Phase
 from refloat.execution.crash import Moment
-from refloat.execution.journal import CancelRequested, Journal, Next, Output
+from refloat.execution.folded import Output
+from refloat.execution.journal import CancelRequested, Journal, Next
 from refloat.planning.plan import StepName
 from refloat.store import deployments as store
 from refloat.store.database import Database, Reader, Transaction

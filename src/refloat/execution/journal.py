@@ -1,7 +1,7 @@
 """The write-ahead journal of one running deployment.
 
-A step is written down before it is done and again when it ended; folding these lines is all that a
-resumed runner needs. Every write carries owner and fence, so a replaced owner writes nothing more.
+A step is written down before it is done and again when it ended; `folded` reads that back. Every write
+carries owner and fence, so a replaced owner writes nothing more.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from refloat.domain.progress import Phase
 from refloat.domain.revision import Level
 from refloat.execution.crash import CrashPoints, Moment
 from refloat.execution.deadline import Overdue, within
+from refloat.execution.folded import Folded, Output, come_to
 from refloat.execution.targets import move_target, tell
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import StepName
@@ -27,14 +28,11 @@ from refloat.store import deployments as store
 from refloat.store import ownership
 from refloat.store.database import Database, Transaction
 
-Output = dict[str, object]
 Lines = Sequence[tuple[Level, str]]
 Effect = Callable[[], Coroutine[Any, Any, Output]]
 InTransaction = Callable[[Transaction, Output], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
-_UNDOING = (StepName.REVERT, StepName.DISCARD)
-_NOTHING = "{}"
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -50,8 +48,8 @@ class CancelRequested(Exception):
     """A cancel was recorded before this step began; it has not begun."""
 
 
-class Journal:
-    """What was begun, what ended and how, for one claimed deployment."""
+class Journal(Folded):
+    """Writes what is begun, what ends and how, for one claimed deployment."""
 
     def __init__(
         self,
@@ -65,16 +63,11 @@ class Journal:
         fresh: Sequence[Target] | None = None,
     ) -> None:
         """`fresh` are the targets of a deployment of which nothing else is written down yet."""
-        self.deployment = deployment
+        super().__init__(database, deployment, fresh)
         self.telemetry = telemetry or Silent()
-        self._database = database
         self._clock = clock
         self._owner = owner
         self._crash = crash
-        self._steps: dict[tuple[str, str], Step] = {}
-        self._targets = {target.service_id: target for target in fresh or ()}
-        self._is_fresh = fresh is not None
-        self._ordinal = 0
         self._builds = deployment.builds
         self._since: dict[tuple[str, str], float] = {}
         self._ahead: set[tuple[str, str]] = set()
@@ -83,54 +76,6 @@ class Journal:
         self._current: Target | None = None
         """A target as the unit of work under way has read or put it."""
         self._last_lines: dict[tuple[str, str], Lines] = {}
-
-    async def load(self) -> None:
-        """Fold what an earlier owner wrote."""
-        if self._is_fresh:
-            return
-        for step in await store.steps(self._database.read, self.deployment.id):
-            self._steps[step.service_id, step.name] = step
-            self._ordinal = max(self._ordinal, step.ordinal)
-        for target in await store.targets(self._database.read, self.deployment.id):
-            self._targets[target.service_id] = target
-
-    def target(self, service_id: str) -> Target:
-        return self._targets[service_id]
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        return tuple(self._targets.values())
-
-    def output(self, service_id: str, name: StepName) -> Output | None:
-        """What a step left when it was done; None if it was not."""
-        step = self._steps.get((service_id, name))
-        if step is None or step.outcome is not Outcome.DONE:
-            return None
-        return msgspec.json.decode(step.output, type=dict[str, object])
-
-    def failure(self, service_id: str) -> str:
-        """Why a service failed, if a former owner wrote that down: it is undone, not tried again; else ""."""
-        failed = [
-            s
-            for s in self._steps.values()
-            if s.service_id == service_id and s.outcome is Outcome.FAILED and s.name not in _UNDOING
-        ]
-        return str(msgspec.json.decode(failed[0].output).get("error")) if failed else ""
-
-    def done(self, service_id: str, name: StepName) -> bool:
-        """Whether it is stored that a step ended well."""
-        step = self._steps.get((service_id, name))
-        return step is not None and step.outcome is Outcome.DONE
-
-    def begun(self, service_id: str, name: StepName) -> bool:
-        """Whether a step was ever begun."""
-        return (service_id, name) in self._steps
-
-    def attempt(self, service_id: str, name: StepName) -> Attempt | None:
-        """What a step that is under way has come to, with us or with a former owner."""
-        step = self._steps.get((service_id, name))
-        noted = step.output if step else _NOTHING
-        return None if noted == _NOTHING else msgspec.json.decode(noted, type=Attempt)
 
     async def step(
         self,
@@ -228,7 +173,7 @@ class Journal:
             attempt=earlier.attempt + 1 if earlier else 1,
             fence=self.deployment.fence,
             started_at=self._clock.now(),
-            output=_come_to(earlier),
+            output=come_to(earlier),
         )
         await store.begin_step(tx, step)
         if it.builds is not None and it.builds < self._builds:
@@ -394,9 +339,3 @@ class Journal:
     async def _tell(self, tx: Transaction, service_id: str, step: str, lines: Lines) -> None:
         for level, line in lines:
             await tell(tx, self.deployment, service_id, step, level, line, self._clock)
-
-
-def _come_to(earlier: Step | None) -> str:
-    """The note with which a step is begun again: what a job has come to goes on, a probe is counted anew."""
-    cut = earlier and earlier.name == StepName.EXECUTE and earlier.outcome in (None, Outcome.CANCELED)
-    return earlier.output if earlier and cut else _NOTHING

@@ -15,7 +15,8 @@ from refloat.execution.applied import Applied, seal_revision
 from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.domains import attach, reattach
 from refloat.execution.executing import run_job, run_release, timetable_of
-from refloat.execution.journal import Effect, InTransaction, Next, Output
+from refloat.execution.folded import Output
+from refloat.execution.journal import Effect, InTransaction, Next
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
