@@ -244,9 +244,19 @@ async def test_destroying_leaves_nothing_of_the_service_alone(rig: Rig, engine: 
     it, other = rig.serving(revision()), rig.serving(revision(service="other"))
     await engine.prepare(it)
     await engine.prepare(other)
+    endless, argv = rig.endless(revision())
+    heard = Heard()
+    call = asyncio.create_task(engine.run(endless, argv, "web.1.release", heard))
+
+    async def begun() -> bool:
+        return bool(heard)
+
+    await until(begun)
     await engine.destroy("web")
     await engine.destroy("web")
     await engine.destroy("never")
+    assert await engine.executing() == ()
+    await asyncio.gather(call, return_exceptions=True)
     assert {instance.service_id for instance in await engine.observe()} == {"other"}
     assert await engine.logs(it.key, 20) == ()
 

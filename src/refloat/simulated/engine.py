@@ -1,6 +1,7 @@
 """The simulated engine: instances that take the scripted time and end the scripted way."""
 
 import asyncio
+from collections.abc import Callable
 
 from refloat.clock import Clock
 from refloat.domain.errors import CommandStopped, StepFailed
@@ -144,9 +145,8 @@ class SimulatedEngine:
         known = [command.what for command in self._world.commands.values()]
         return tuple(it for it in known if environment_id in (None, it.environment_id))
 
-    async def _end_commands(self, revision_key: str) -> None:
-        known = self._world.commands.values()
-        tasks = [command.task for command in known if command.what.revision_key == revision_key]
+    async def _end_commands(self, meant: Callable[[Executing], bool]) -> None:
+        tasks = [command.task for command in self._world.commands.values() if meant(command.what)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -175,7 +175,7 @@ class SimulatedEngine:
         return tuple(running.log[-tail:]) if running else ()
 
     async def stop(self, revision_key: str, grace_seconds: float) -> None:
-        await self._end_commands(revision_key)
+        await self._end_commands(lambda it: it.revision_key == revision_key)
         running = self._world.running.get(revision_key)
         if running is None or running.stopped:
             return
@@ -217,6 +217,7 @@ class SimulatedEngine:
             == "fail"
         ):
             raise StepFailed("the service cannot be removed: scripted to fail")
+        await self._end_commands(lambda it: it.service_id == service_id)
         self._world.inventory.pop(service_id, None)
         for key, running in list(self._world.running.items()):
             if running.revision.service_id == service_id:
