@@ -65,6 +65,7 @@ class Installation:
         given = (plane.database, plane.sealer, plane.clock, plane.platforms)
         reconciler = Reconciler(*given)
         reconciler._noted.update(environment for _, environment, _ in self.made)  # as after its first minutes
+        await reconciler.look()
         self._beside = [asyncio.create_task(it.run()) for it in (reconciler, CronRuns(*given))]
 
     async def stop_beside(self) -> None:

@@ -265,7 +265,7 @@ async def _serve(
     )
     async with _at_work(settings, platforms, work, replica_id):
         await bootstrap(context)
-        await _listen(create_app(context), settings, bound)
+        await _listen(create_app(context), settings, bound, context.ending)
 
 
 @contextlib.asynccontextmanager
@@ -332,19 +332,24 @@ def listen(settings: Settings, bound: socket.socket) -> None:
 
 class _Server(uvicorn.Server):
     """Ends by returning. Uvicorn itself raises the signal once more, which would end the process before
-    anything is closed."""
+    anything is closed. Whoever follows something without an end is told by `ending`."""
+
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
 
     def stop(self) -> None:
         """Answer what is being asked and end; asked again, end at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._ending.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
+async def _listen(app: Any, settings: Settings, bound: socket.socket, ending: asyncio.Event) -> None:
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -352,7 +357,7 @@ async def _listen(app: Any, settings: Settings, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=3,
     )
-    server = _Server(config)
+    server = _Server(config, ending)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if complaint := plain_listener(settings):

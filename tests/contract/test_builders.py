@@ -118,9 +118,9 @@ async def test_a_new_commit_with_the_same_dependencies_installs_nothing(world: W
 async def test_an_application_that_brings_no_server_gets_one(world: World) -> None:
     app = "import bottle\n\napp = bottle.Bottle()\n"
     artifact = await world.build(world.commit({"app.py": app, "requirements.txt": "bottle==0.13.4\n"}))
-    assert artifact.web[-1] == "exec gunicorn --bind 127.0.0.1:$PORT app:app"
+    assert artifact.web[-1] == "exec gunicorn --no-control-socket --bind 127.0.0.1:$PORT app:app"
     assert world.said("Adding gunicorn, which is not among the dependencies")
-    world.run(artifact, ("sh", "-c", "gunicorn --check-config app:app"))
+    world.run(artifact, ("sh", "-c", "gunicorn --no-control-socket --check-config app:app"))
     assert world.run(artifact, ("python", "-c", "import bottle; print(bottle.__version__)")) == "0.13.4"
 
 

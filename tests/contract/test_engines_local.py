@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from engines_support import (
+    LISTENS,
+    PYTHON,
     ROOT,
     Heard,
     LocalRig,
@@ -26,10 +28,15 @@ from engines_support import (
 )
 
 from refloat.domain.errors import StepFailed, Unavailable
-from refloat.domain.revision import Artifact, InstanceState, Revision
-from refloat.engines.local import ports
-from refloat.engines.local.engine import KEPT_REVISIONS
+from refloat.domain.revision import Artifact, DatabaseServer, InstanceState, Revision
+from refloat.domain.services import DatabaseType, HttpCheck, Probe
+from refloat.engines.local import engine, ports
+from refloat.engines.local.engine import KEPT_REVISIONS, LocalEngine
 from refloat.engines.local.ports import Ports
+from refloat.routers.caddy import sockets as edges
+from refloat.supervisor import tcp
+from refloat.supervisor.ports import candidates
+from refloat.supervisor.processes import LocalSupervisor
 
 needs_root = pytest.mark.skipif(not ROOT, reason="only root can become someone else")
 
@@ -99,7 +106,99 @@ async def test_another_control_plane_gives_no_port_of_ours_away() -> None:
 async def test_a_port_somebody_listens_on_is_not_given() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        assert Ports(Loaded([taken] * 3)).take(()) != taken
+        with Ports(Loaded([taken] * 3)).take(()) as given:
+            assert given.number != taken
+
+
+async def test_a_port_is_its_instances_alone_before_anything_listens_there_and_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither another installation nor an edge gives it away meanwhile: both would answer in its place."""
+    wanted, other, spare = free_ports(3)
+    monkeypatch.setattr(edges.random, "sample", lambda candidates, _: list(candidates))
+
+    def given_to_an_edge() -> int:
+        with edges.free_ports(range(wanted)) as fresh:
+            return next(fresh)
+
+    async with local(Ports(Loaded([wanted]))) as rig, local() as stranger:
+        silent = command(revision(), "sleep", "1000")
+        (mine,) = await rig.engine.prepare(silent)
+        (its,) = await stranger.reopened(Ports(Loaded([wanted, other]))).prepare(silent)
+        assert (mine.endpoint, its.endpoint) == (f"127.0.0.1:{wanted}", f"127.0.0.1:{other}")
+        assert given_to_an_edge() == spare
+        await rig.engine.stop(silent.key, 5)
+        assert given_to_an_edge() == wanted
+
+
+async def _answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("probe", [LISTENS, Probe(http=HttpCheck(path="/"))])
+async def test_another_process_that_answers_on_its_port_does_not_make_it_well(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch, probe: Probe
+) -> None:
+    """It came first, and the application that cannot listen there is about to end. What runs on beside the
+    one that answers has made it do so."""
+    it = command(revision(), "sh", "-c", "echo up; exec sleep 1000")
+    (instance,) = await rig.engine.prepare(it)
+    await told(rig, it, "up")
+    host, _, port = instance.endpoint.rpartition(":")
+    async with await asyncio.start_server(_answer, host, int(port)):
+        assert await rig.engine.check(instance, probe, 5) == f"another process answers on {instance.endpoint}"
+        monkeypatch.setattr(engine, "SETTLED_SECONDS", 0)  # a forwarder of a container is not of its tree
+        assert await rig.engine.check(instance, probe, 5) == ""
+    assert "nothing listens" in await rig.engine.check(instance, probe, 5)
+
+
+async def test_a_helper_without_marks_that_listens_for_it_makes_it_well(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no control groups; it is a descendant of the shim."""
+    serve = f"env -i setsid {PYTHON} -I -m http.server --bind $HOST $PORT"
+    it = command(revision(), "sh", "-c", f"({serve} &); exec sleep 1000")
+    supervisor = LocalSupervisor(rig.node_dir, cgroups_root=rig.node_dir / "none")
+    bare = LocalEngine(rig.node_dir, supervisor, rig.accounts)
+    monkeypatch.setattr(engine, "SETTLED_SECONDS", 1000)
+    await bare.prepare(it)
+    await running(bare, it)
+
+
+async def test_whose_processes_may_not_be_looked_at_is_believed(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of another user are by root in a container."""
+
+    def forbidden(link: str) -> str:
+        raise PermissionError(13, "Permission denied", link)
+
+    it = rig.serving(revision())
+    monkeypatch.setattr(engine, "SETTLED_SECONDS", 1000)
+    monkeypatch.setattr(tcp.os, "readlink", forbidden)
+    await rig.engine.prepare(it)
+    await running(rig.engine, it)
+
+
+async def test_two_who_start_a_database_at_the_same_time_start_one() -> None:
+    async with local() as rig:
+        (version, *_) = rig.engine.capabilities().databases[DatabaseType.REDIS]
+        port = int((await rig.engine.reserve("web")).rpartition(":")[2])
+        server = DatabaseServer(
+            type=DatabaseType.REDIS, version=version, host="127.0.0.1", port=port,
+            login="", password="sesame", database="0",
+        )  # fmt: skip
+        it = revision(database=server)
+        prepared = await asyncio.gather(*(each.prepare(it) for each in (rig.engine, rig.reopened())))
+        assert prepared[0] == prepared[1] and len(prepared[0]) == 1
+
+
+@pytest.mark.parametrize("first", [1024, 1500, 10_000, 20_001, 32_768, 49_152])
+def test_ports_are_below_those_of_connections_and_never_privileged_or_people_s_own(first: int) -> None:
+    among = candidates(first)
+    assert among[0] >= 20_000 and len(among) >= 4096
+    assert among[-1] < first or first < 25_000
 
 
 async def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 sockets, with clients that open a connection once and never retry."""
 
 import asyncio
+import contextlib
 import functools
+import itertools
+import json
 import os
 import signal
 import socket
@@ -10,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -31,7 +35,7 @@ from refloat.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from refloat.routers.base import Address, Counts, Domain, Router
 from refloat.routers.caddy import CaddyRouter, Tls, sockets
 from refloat.routers.caddy.layout import CANARY_HOST
-from refloat.routers.caddy.processes import ACCOUNT
+from refloat.routers.caddy.processes import ACCOUNT, Processes
 from refloat.routers.publishing import API, publish
 from refloat.simulated.router import SimulatedRouter
 from refloat.simulated.world import World
@@ -537,6 +541,32 @@ async def test_a_taken_service_address_is_named_with_its_service(node: Path) -> 
                 pass
 
 
+async def test_a_takeover_wants_no_port_that_somebody_listens_on(node: Path, public: Public) -> None:
+    async with edge(node, **public):
+        for hold_seconds in (0.5, 1.5):
+            layout = json.loads((node / "edge" / "slots.json").read_text())
+            idle = {"a": "b", "b": "a"}[layout["active"]]
+            with socket.create_server(("127.0.0.1", layout["control_ports"][idle])):
+                await make_router(node, hold_seconds=hold_seconds, **public).start()
+
+
+async def test_a_takeover_that_died_halfway_has_ended_when_the_edge_counts_as_started(
+    node: Path, public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Processes.launch
+
+    async def deadly(self: Processes, *arguments: Any) -> None:
+        await launch(self, *arguments)
+        raise RuntimeError("killed")
+
+    async with edge(node, **public):
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+            patched.setattr(Processes, "launch", deadly)
+            await make_router(node, hold_seconds=0.5, **public).start()
+        await make_router(node, **public).start()
+        assert public["http_port"] not in sockets.listening(await pid_of(node, "edge-b"))
+
+
 async def test_a_port_that_is_taken_while_the_edge_starts_is_replaced_by_another(
     node: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -546,15 +576,29 @@ async def test_a_port_that_is_taken_while_the_edge_starts_is_replaced_by_another
         other.listen()
         lost = [other.getsockname()[1]]
 
-        def outdated(taken: Iterable[int]) -> Iterator[int]:
-            if lost:
-                yield lost.pop()
-            yield from sockets.free_ports(taken)
+        @contextlib.contextmanager
+        def outdated(taken: Iterable[int]) -> Iterator[Iterator[int]]:
+            with sockets.free_ports(taken) as fresh:
+                yield itertools.chain([lost.pop()] if lost else [], fresh)
 
         monkeypatch.setattr("refloat.routers.caddy.edge.free_ports", outdated)
         async with edge(node) as router:
             await router.reserve("one", ("one.localhost",))
         assert lost == []
+
+
+async def test_edges_that_start_at_the_same_time_share_no_port(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would let them, as processes of one user: each would get half of the other's requests."""
+    monkeypatch.setattr(sockets.random, "sample", lambda candidates, _: list(candidates))
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = node / "one", node / "other"
+        for each in nodes:
+            each.mkdir(mode=0o755)
+        await asyncio.gather(*(stack.enter_async_context(edge(each)) for each in nodes))
+        one, other = [sockets.listening(await pid_of(each)) for each in nodes]
+    assert not one & other
 
 
 async def test_before_the_start_every_request_is_refused_clearly(node: Path) -> None:

@@ -81,7 +81,17 @@ def start_authority(folder: Path) -> tuple["subprocess.Popen[bytes]", Path]:
         )
     root = folder / "pki" / "authorities" / "local" / "root.crt"
     directory = f"https://127.0.0.1:{CA_PORT}/acme/local/directory"
-    eventually(lambda: root.exists() and run("curl", "-sf", "--cacert", str(root), directory))
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        return root.exists() and bool(run("curl", "-sf", "--cacert", str(root), directory))
+
+    try:
+        eventually(answers)
+    except AssertionError as error:
+        process.kill()
+        said = run("ss", "-tln"), (folder / "log").read_text()
+        raise AssertionError(f"the authority does not answer: {said}") from error
     return process, root
 
 

@@ -182,6 +182,14 @@ def test_tokens_are_made_with_a_role(installation: Installation, shell: Shell) -
     shell("redeploy", "shop", expect=1)
 
 
+def test_a_token_needs_no_organization_to_be_named_where_there_is_only_one(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "")
+    shell.environ["REFLOAT_TOKEN"] = shell("token", "create", "pipeline").strip()
+    assert "shop" in shell("status", "shop")
+
+
 @pytest.mark.usefixtures("interruptible")
 def test_what_an_application_prints_is_read_on_over_its_versions(
     installation: Installation, shell: Shell

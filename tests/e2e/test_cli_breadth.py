@@ -1,6 +1,7 @@
 """Every verb and noun of the command line against a real server with a simulated cluster."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,35 @@ def test_redeploy_says_what_a_branch_has_that_is_not_deployed_and_deploy_takes_i
     assert "ahead" not in shell("redeploy", "shop", "--watch")
 
 
+def test_redeploy_says_of_a_job_too_that_its_branch_is_ahead(
+    installation: Installation, shell: Shell, folder: Path
+) -> None:
+    """A migration that stays at its old commit while the application goes on is easily overlooked."""
+    repository = Repository(folder / "repository")
+    environment = installation.environment("shop")
+    job = {
+        "name": "migrate",
+        "healthchecks": {},
+        "source": {"docker": {"git_repository": {"url": repository.url}}},
+        "schedule": {"on_start": {"entrypoint": "true"}},
+    }
+    installation.call("POST", f"/environment/{environment}/job", job)
+    assert "ahead" not in shell("redeploy", "shop", "--watch")
+    repository.commit({"note": "1"})
+    told = shell("redeploy", "shop", "--watch").splitlines()[-1]
+    assert told.startswith("migrate: ") and "1 commit ahead" in told and "refloat deploy shop migrate" in told
+
+
+def test_a_commit_that_only_a_clone_can_name_is_refused_and_changes_nothing(
+    installation: Installation, shell: Shell
+) -> None:
+    simulated(installation, "shop", "")
+    for name in ("HEAD", "HEAD~2", "main^", "@{yesterday}"):
+        refused = shell("deploy", "shop", "app0", "--commit", name, expect=64)
+        assert f"git rev-parse {shlex.quote(name)}" in refused
+    assert "was never deployed" in shell("logs", "shop", "--follow", expect=1)
+
+
 def test_variables_are_set_listed_and_unset(installation: Installation, shell: Shell) -> None:
     simulated(installation, "shop", "")
     told = shell("var", "set", "shop", "GREETING=a=b", "EMPTY=")
@@ -135,6 +165,7 @@ def test_a_secret_is_read_from_standard_input_and_never_shown(
     assert "(secret)" in listed and "hidden" not in listed
     assert "TOKEN is a secret" in shell("var", "set", "shop", "TOKEN=x", expect=1)
     assert "give the key only" in shell("secret", "set", "shop", "TOKEN=hidden", expect=64)
+    assert "nothing was piped in" in shell("secret", "set", "shop", "TOKEN", expect=64)
 
 
 def test_environments_are_made_cloned_listed_and_deleted(installation: Installation, shell: Shell) -> None:

@@ -113,6 +113,18 @@ async def test_restarts_of_the_server_lose_no_request_with_or_without_a_deployme
     assert attempts["ready"] == 2 and attempts["prepare"] == attempts["switch"] == 1
 
 
+def test_who_follows_an_environment_is_let_go_when_the_server_ends_and_its_log_complains_of_nothing(
+    breakable: Installation,
+) -> None:
+    path = f"/refloat/environment/{breakable.environment()}/events"
+    with breakable.api.stream("GET", path) as following:
+        assert following.status_code == 200 and breakable.process is not None
+        breakable.process.terminate()
+        assert following.read() == b""
+    assert breakable.process.wait(30) == 0
+    assert "Traceback" not in breakable.log.read_text()
+
+
 async def test_an_upgrade_of_the_server_in_a_deployment_loses_no_request(
     breakable: Installation, folder: Path
 ) -> None:

@@ -232,6 +232,32 @@ def test_a_git_address_is_deployed_by_a_server_that_is_named(
     assert not machine.data.exists() and not (machine.home / ".config").exists()
 
 
+def test_an_application_below_the_root_of_a_repository_is_named_by_its_path(
+    machine: Machine, installation: Installation, folder: Path
+) -> None:
+    files = {"services/api/app.py": APP, "services/web/index.html": "the site", "README": "words"}
+    repository = Repository(folder / "shop", files)
+    named = {
+        "REFLOAT_URL": f"http://127.0.0.1:{installation.port}",
+        "REFLOAT_TOKEN": installation.environ()["REFLOAT_ADMIN_TOKEN"],
+    }
+    api = ("up", repository.url, "--root-path", "services/api", "--json")
+    told = json.loads(machine(*api, **named).splitlines()[-1])
+    assert told["application"] == "api" and answer(told["internal_url"]) == "hello"
+    web = ("up", repository.url, "--root-path", "/services/web/", "--name", "site")
+    assert "nothing changed" not in machine(*web, **named)
+    assert "nothing changed" in machine(*web, **named)
+    moved = json.loads(machine(*web[:2], "--name", "api", *web[2:4], "--json", **named).splitlines()[-1])
+    assert answer(moved["internal_url"]) == "the site"
+    none = machine("up", repository.url, "--name", "none", expect=1, **named)
+    assert "give the folder of the application by --root-path" in none
+    nowhere = ("--name", "nowhere", "--root-path", "services/nope")
+    assert "--root-path names a folder" in machine("up", repository.url, *nowhere, expect=1, **named)
+    assert "--root-path is for a GIT_URL" in machine(
+        "up", "--root-path", "x", cwd=repository.folder, expect=64
+    )
+
+
 def test_an_address_without_a_repository_leaves_nothing_behind(
     machine: Machine, installation: Installation, folder: Path
 ) -> None:
@@ -258,6 +284,25 @@ def test_a_failed_deployment_is_told_with_its_own_words_and_what_to_do(
     (app / file).write_text(text + "\n")
     assert hint in machine("up", cwd=app, expect=1)
     assert line in machine("logs", "web")
+
+
+def test_what_the_build_warns_of_is_told_before_the_end(machine: Machine, app: Path) -> None:
+    """Who has a worker in the Procfile would believe that it runs: nobody reads the log of a success."""
+    (app / "Procfile").write_text("web: python app.py\nworker: python work.py\n")
+    up = machine.start("up", cwd=app)
+    out, err = up.communicate(timeout=60)
+    assert up.returncode == 0, out + err
+    assert err.startswith("refloat: web: Procfile: `worker` is not run") and "python work.py" in err
+    following = machine.start("logs", "web", "--follow", cwd=app)
+    out, err = following.communicate(timeout=60)
+    assert "`worker` is not run" in out and not err, "who reads the log is not told twice"
+
+
+def test_an_application_that_answers_only_errors_is_not_told_about_its_port(
+    machine: Machine, app: Path
+) -> None:
+    said = machine("up", "--env", "STATUS=500", cwd=app, expect=1)
+    assert "must answer GET / with less than 500" in said and "must listen" not in said
 
 
 def test_an_application_that_listens_elsewhere_is_told_about_its_port(machine: Machine, app: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import on_both_stores
 from tests.simulation.control_plane import ControlPlane
 
 KEYS = {"status", "error", "message", "detail", "timestamp", "path"}
@@ -196,3 +197,53 @@ async def test_actions_published_without_a_body_answer_none(plane: ControlPlane)
     for verb in ("stop", "uninstall", "delete"):
         answer = await plane.api.post(f"/environment/{environment}/service/{verb}", json=body)
         assert (answer.status_code, answer.content) == (200, b"")
+
+
+@on_both_stores
+@pytest.mark.parametrize(
+    "name", ["{environment}-" + "9" * 20, "{environment}-" + "9" * 5000, "{environment}-²", "%00", "x"]
+)
+async def test_a_name_that_no_deployment_can_have_is_404(name: str, plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    await plane.roll(environment)
+    name = name.format(environment=environment)
+    for method, path in (
+        ("GET", f"/environment/{environment}/logs?version="),
+        ("GET", f"/refloat/environment/{environment}/journal?version="),
+        ("GET", f"/refloat/environment/{environment}/plan?action=rollback&to="),
+        ("POST", f"/refloat/environment/{environment}/rollback?to="),
+    ):
+        await _refused(plane, method, path + name, 404, "no deployment")
+
+
+@on_both_stores
+async def test_history_begins_at_a_deployment_or_nowhere(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    path = f"/environment/{environment}/deploymentHistory?startId="
+    await _refused(plane, "GET", f"{path}%00", 400, "deployment")
+    assert (await plane.call("GET", path))["results"] == []
+    assert (await plane.call("GET", path + UNKNOWN))["results"] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("fail", "unknown word 'fail'"), ("build=", "build cannot be ''"), ("boot_seconds=-1", "a number")],
+)
+async def test_a_behaviour_that_nothing_has_is_refused(script: str, words: str, plane: ControlPlane) -> None:
+    service = await plane.application(await plane.environment(), "api")
+    path = f"/refloat/service/{service}/simulation"
+    await _refused(plane, "PUT", path, 400, words, json={"script": script})
+
+
+@on_both_stores
+async def test_a_stream_begins_where_a_store_can_look(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    await plane.application(environment, "api")
+    await plane.roll(environment)
+    (ended,) = (await plane.call("GET", f"/environment/{environment}/deploymentHistory"))["results"]
+    path = f"/refloat/environment/{environment}/events?deployment={ended['id']}"
+    await _refused(plane, "GET", f"{path}&after={2**63}", 400, "after")
+    for cursor in ("9" * 20, "9" * 5000, "-1", "x"):
+        answer = await plane.api.get(path, headers={"Last-Event-ID": cursor})
+        assert (answer.status_code, "event:" in answer.text) == (200, True), cursor

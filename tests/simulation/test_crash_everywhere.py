@@ -65,6 +65,12 @@ class MortalDatabase:
     async def close(self) -> None: ...
 
 
+async def _over(plane: ControlPlane, environment: str) -> None:
+    """Also for the worker, which comes to its last place after the commit that others see."""
+    await plane.ended(environment)
+    await plane.at_rest()
+
+
 async def _run_until_death(plane: ControlPlane, crash: DiesAt, environment: str) -> bool:
     """Whether the place was reached before the deployment ended."""
     database = MortalDatabase(plane.database, crash)
@@ -72,7 +78,7 @@ async def _run_until_death(plane: ControlPlane, crash: DiesAt, environment: str)
         database, plane.sealer, plane.clock, plane.platforms, domain="localhost", crash=crash
     )
     worker = asyncio.create_task(plane.worker.run())
-    ended = asyncio.create_task(plane.ended(environment))
+    ended = asyncio.create_task(_over(plane, environment))
     died = asyncio.create_task(crash.died.wait())
     plane.worker.wake()
     await asyncio.wait({ended, died}, return_when=asyncio.FIRST_COMPLETED)

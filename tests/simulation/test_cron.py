@@ -1,6 +1,7 @@
 """Jobs by the clock: every instant once, across crashes; never twice at a time; nothing made up for."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,8 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from refloat.clock import SystemClock
+from refloat.domain.deployment import Deployment
 from refloat.execution.cron import KEPT_RUNS, LATE_SECONDS, CronRuns
-from refloat.store.database import Query
+from refloat.store import deployments as store
+from refloat.store.database import Query, Reader
 from refloat.store.tables import resource
 from tests.simulation.control_plane import ControlPlane, node_work
 
@@ -254,6 +257,50 @@ async def test_a_job_that_is_deleted_while_it_runs_is_not_tried_again(cron: Cron
     await cron.plane.eventually(gone)
     await asyncio.gather(*cron.runs.going())
     assert cron.plane.world.turns[job, "release"] == 1
+
+
+async def test_a_job_that_is_deleted_before_its_command_begins_is_not_run(
+    cron: Cron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await cron.job()
+    cron.wall.at("12:01:00")
+    async with _still(cron, monkeypatch):
+        await cron.plane.call("DELETE", f"/job/{job}", expect=204)
+        await cron.plane.eventually(lambda: _gone(cron, job))
+    assert cron.keys == [] and (job, "release") not in cron.plane.world.turns
+
+
+async def test_a_server_that_stood_still_begins_nothing_that_another_has_ended(
+    cron: Cron, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await cron.job()
+    cron.wall.at("12:01:00")
+    async with _still(cron, monkeypatch):
+        other = cron.another()
+        await other.look()
+        await asyncio.gather(*other.going())
+        for platform in cron.plane.platforms.values():
+            await platform.engine.forget_run(f"{job}.cron.20300101T1201Z.1")
+    assert await cron.told(job) == [("12:01", "done")]
+    assert cron.plane.world.turns[job, "release"] == 1
+
+
+@contextlib.asynccontextmanager
+async def _still(cron: Cron, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """What happens while a server stands still between the record of a run and its command."""
+    moves, reads = asyncio.Event(), store.latest_claimed
+
+    async def late(read: Reader, environment_id: str) -> Deployment | None:
+        await moves.wait()
+        return await reads(read, environment_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "latest_claimed", late)
+        await cron.runs.look()
+        await asyncio.sleep(0)
+    yield
+    moves.set()
+    await asyncio.gather(*cron.runs.going())
 
 
 async def _dying(forget: Any, dead: asyncio.Event, at: str, key: str) -> None:

@@ -11,7 +11,18 @@ import pytest
 from refloat.domain.deployment import Attempt, Deployment, Step
 from refloat.domain.errors import Fenced, StorageLost
 from refloat.domain.progress import Action, Phase
-from refloat.execution import applied, cron, executing, going_back, journal, queue, reconciler, runner, worker
+from refloat.execution import (
+    applied,
+    basis,
+    cron,
+    executing,
+    going_back,
+    journal,
+    queue,
+    reconciler,
+    runner,
+    worker,
+)
 from refloat.execution.capacity import Room
 from refloat.execution.journal import Journal
 from refloat.execution.runner import Runner
@@ -150,7 +161,7 @@ def no_deadline(patch: pytest.MonkeyPatch) -> None:
         return await work
 
     patch.setattr(journal, "within", patient)
-    patch.setattr(worker, "within", patient)
+    patch.setattr(basis, "within", patient)
 
 
 def one_wake_up_or_never(patch: pytest.MonkeyPatch) -> None:

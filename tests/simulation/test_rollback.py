@@ -95,6 +95,34 @@ async def test_services_made_later_are_left_alone_and_deleted_ones_stay_deleted(
     assert plane.world.routes[later][0] == f"{later}.3" and gone not in plane.world.routes
 
 
+async def test_who_took_no_part_in_what_is_gone_back_to_takes_none_in_the_rollback(
+    plane: ControlPlane,
+) -> None:
+    environment = await plane.environment()
+    api, other = [await plane.application(environment, name) for name in ("api", "other")]
+    await _variable(plane, api, "old")
+    await _deploy(plane, environment, other, "a")
+    await _deploy(plane, environment, api, "a")
+    await _variable(plane, api, "new")
+    await _deploy(plane, environment, api, "b")
+    status = await _back(plane, environment, 2)
+    history = await plane.call("GET", f"/environment/{environment}/deploymentHistoryV2")
+    stages = history["results"][0]["stages"]
+    assert [s["identifier"]["name"] for stage in stages for s in stage["services"]] == ["api"]
+    assert status["environment"]["state"] == "DEPLOYED" and _serving(plane, api)[1] == "old"
+
+
+async def test_services_that_are_all_gone_are_nothing_to_go_back_to(plane: ControlPlane) -> None:
+    environment = await plane.environment()
+    gone, _ = [await plane.application(environment, name) for name in ("gone", "kept")]
+    await _deploy(plane, environment, gone, "a")
+    await plane.call("DELETE", f"/application/{gone}", expect=204)
+    await plane.ended(environment)
+    path = f"/refloat/environment/{environment}/rollback?to={environment}-1"
+    refusal = await plane.call("POST", path, expect=400)
+    assert "none of the services of that deployment is left" in refusal["message"]
+
+
 async def test_only_a_deployment_that_ended_well_can_be_gone_back_to(plane: ControlPlane) -> None:
     environment = await plane.environment()
     application = await plane.application(environment, "api", "boot=ok,exit,ok")

@@ -55,7 +55,7 @@ async def test_a_cluster_that_does_not_tell_what_runs_makes_no_claim(
         await asyncio.Event().wait()
         return ()
 
-    monkeypatch.setattr("refloat.execution.steps.OBSERVE_SECONDS", 0.05)
+    monkeypatch.setattr("refloat.execution.undoing.OBSERVE_SECONDS", 0.05)
     for platform in plane.platforms.values():
         monkeypatch.setattr(platform.engine, "observe", silent)
     told = await _failed(plane, environment)

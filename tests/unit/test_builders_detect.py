@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from refloat.builders.detect import Install, Recipe, choose, detect, missing_server
-from refloat.builders.native import declared, install_commands
+from refloat.builders.native import commands, declared, install_commands
 from refloat.builders.poetry import pinned
 from refloat.builders.procfile import parse_procfile, shell
 from refloat.builders.releases import content_key
@@ -167,6 +167,14 @@ def test_the_web_command_fits_the_framework_and_what_is_installed(
     files: dict[str, str], installed: set[str], command: str
 ) -> None:
     assert choose(seen({**files, "requirements.txt": ""}), installed).command == command
+
+
+def test_a_gunicorn_that_would_open_a_control_socket_is_told_not_to() -> None:
+    """Its path below our home of a service is too long for a socket, which gunicorn logs as an error."""
+    recipe = seen({"app.py": "app = Flask(__name__)", "requirements.txt": ""})
+    served = commands(recipe, {"gunicorn", "gunicornc"})[0][-1]
+    assert served == "exec gunicorn --no-control-socket --bind 127.0.0.1:$PORT app:app"
+    assert "control" not in commands(recipe, {"gunicorn"})[0][-1]
 
 
 BARE_FLASK = "from flask import Flask\napp = Flask(__name__)\n"

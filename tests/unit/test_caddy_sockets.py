@@ -1,15 +1,18 @@
 """What is in flight, as the kernel tells it by two ways."""
 
+import itertools
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from refloat.routers.caddy import kernel
-from refloat.routers.caddy.kernel import CONNECTED, LISTENING, connections, parse
 from refloat.routers.caddy.sockets import can_listen, free_ports, in_flight, listening, wait_until_idle
+from refloat.supervisor import tcp
+from refloat.supervisor.tcp import CONNECTED, LISTENING, connections, parse
 
 OURS = (os.getpid(),)
 
@@ -18,10 +21,10 @@ OURS = (os.getpid(),)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "proc":
 
-        def refused(*_: object) -> Iterator[kernel.Connection]:
+        def refused(*_: object) -> Iterator[tcp.Connection]:
             raise OSError("no netlink here")
 
-        monkeypatch.setattr(kernel, "_ask", refused)
+        monkeypatch.setattr(tcp, "_ask", refused)
     return str(request.param)
 
 
@@ -56,9 +59,24 @@ def test_open_connections_to_an_endpoint_are_counted(way: str, listener: socket.
 
 
 def test_connections_of_other_processes_do_not_count(way: str, listener: socket.socket) -> None:
-    with socket.create_connection(listener.getsockname()[:2]):
-        assert in_flight((endpoint_of(listener),), (1,) if os.geteuid() == 0 else ()) == 0
+    with (
+        socket.create_connection(listener.getsockname()[:2]),
+        subprocess.Popen(["sleep", "1000"]) as another,
+    ):
+        assert in_flight((endpoint_of(listener),), (another.pid,)) == 0
         assert in_flight((endpoint_of(listener),), (2**22 + 1,)) == 0
+        another.kill()
+
+
+def test_connections_of_a_process_that_may_not_be_looked_at_count(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(link: str) -> str:
+        raise PermissionError(13, "Permission denied", link)
+
+    with socket.create_connection(listener.getsockname()[:2]):
+        monkeypatch.setattr(tcp.os, "readlink", forbidden)
+        assert in_flight((endpoint_of(listener),), OURS) >= 1
 
 
 def test_listening_ports_are_those_of_the_process(way: str, listener: socket.socket) -> None:
@@ -100,8 +118,19 @@ def test_a_shared_port_is_not_free(listener: socket.socket) -> None:
 
 
 def test_free_ports_are_all_different_and_none_is_taken() -> None:
-    ports = free_ports(())
-    first = [next(ports) for _ in range(50)]
-    again = free_ports(first)
-    assert len(set(first)) == 50
-    assert not set(first) & {next(again) for _ in range(500)}
+    with free_ports(()) as ports:
+        first = list(itertools.islice(ports, 50))
+    with free_ports(first) as again:
+        assert len(set(first)) == 50
+        assert not set(first) & set(itertools.islice(again, 300))
+
+
+def test_who_chooses_ports_at_the_same_time_gets_others() -> None:
+    """So that two edges of one user never listen on the same ones, which the kernel would let them share."""
+    with free_ports(()) as ports:
+        others = "import itertools, sys; from refloat.routers.caddy.sockets import free_ports\n"
+        others += "with free_ports(()) as ports: print(*itertools.islice(ports, 300))"
+        first = set(itertools.islice(ports, 300))
+        said = subprocess.run([sys.executable, "-c", others], check=True, capture_output=True, text=True)
+        second = set(map(int, said.stdout.split()))
+        assert len(first) == len(second) == 300 and not first & second

@@ -187,6 +187,11 @@ def test_nobody_listening_is_4() -> None:
     assert (code, out) == (4, "") and "http://127.0.0.1:9 does not answer" in err and "hint:" in err
 
 
+def test_a_server_elsewhere_that_is_silent_is_not_one_that_up_would_start() -> None:
+    code, _, err = run("status", "x", REFLOAT_URL="http://refloat.invalid", REFLOAT_TOKEN="t")
+    assert code == 4 and "check the address" in err and "REFLOAT_URL" in err and "refloat up" not in err
+
+
 def test_a_wrong_setting_is_one_line_with_a_hint() -> None:
     code, _, err = run("status", "x", REFLOAT_URL="", REFLOAT_PORT="many")
     assert code == 1 and err.startswith("refloat: REFLOAT_PORT is 'many'") and "hint:" in err

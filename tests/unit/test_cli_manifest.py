@@ -48,6 +48,7 @@ def test_only_what_is_given_is_filled_in_and_nothing_given_is_left_unused() -> N
         ("- a", "line 1: a mapping is expected"),
         ("a: {", "line 1"),
         ("a: &x\n  b: *x", "line 1: the document contains itself"),
+        ("[" * 5000, "line 1: the document is nested too deeply"),
         ("a: \x00", "line 1"),
         ("a: 1\n---\nb: 2", "line 2"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from refloat.cli import background, context
-from refloat.cli.application import Application, is_git_url, name_of
+from refloat.cli.application import Application, Source, is_git_url, name_of
 from refloat.cli.client import Client
 from refloat.cli.main import main
 from refloat.cli.problems import Problem
@@ -167,7 +167,7 @@ class Racing(Client):
 
 
 def test_two_ups_at_the_same_moment_share_what_the_first_one_makes() -> None:
-    found = Application.find_or_make(Racing(), "web", "web", "u", None)
+    found = Application.find_or_make(Racing(), "web", "web", Source("u"))
     assert found.body["id"] == found.environment["id"] == "theirs"
 
 
@@ -186,6 +186,17 @@ def test_the_admin_token_is_never_sent_to_another_machine(home: Path) -> None:
     for url in ("https://refloat.example.org", "http://10.0.0.1:8080", "http://localhost.example.org"):
         said = run("status", "shop", REFLOAT_URL=url, REFLOAT_DATA_DIR=str(home))
         assert "is not sent to another one" in said and "REFLOAT_TOKEN" in said and "secret" not in said
+
+
+@pytest.mark.parametrize("token", ["geheim\nx", "geheim x", "gehéim"])
+def test_a_token_that_none_can_be_is_called_that_and_not_shown(home: Path, token: str) -> None:
+    said = run("status", "shop", code=1, REFLOAT_TOKEN=token, REFLOAT_URL="http://127.0.0.1:9")
+    assert "the token holds a character" in said and "geh" not in said
+
+
+def test_space_around_a_token_is_none_of_it(home: Path) -> None:
+    said = run("status", "shop", code=4, REFLOAT_TOKEN="\ttoken\r\n", REFLOAT_URL="http://127.0.0.1:9")
+    assert "refused" in said
 
 
 def test_loopback_has_many_names() -> None:

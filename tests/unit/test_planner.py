@@ -156,3 +156,19 @@ def test_the_end_is_the_end_and_can_be_reached_from_everywhere() -> None:
             reached |= fresh
             queue.extend(fresh)
         assert reached & TERMINAL
+
+
+@given(worlds(), st.sampled_from(list(Verb)))
+def test_what_runs_on_and_is_not_recorded_is_ended_by_a_stop_and_before_its_data_are_used_again(
+    world: tuple[list[Wanted], dict[str, Current]], verb: Verb
+) -> None:
+    lingering = {w.service_id for w in world[0]}
+    in_place = {w.service_id for w in world[0] if w.way is Way.IN_PLACE}
+    for service in plan("e", verb, *world, lingering=lingering).services:
+        steps = service.steps
+        if verb.action is Action.STOP:
+            assert StepName.STOP in steps
+        if service.service_id in in_place and StepName.PREPARE in steps:
+            before = steps[: steps.index(StepName.PREPARE)]
+            assert StepName.STOP in before
+            assert service.routed == (StepName.WITHDRAW in before), "it is led away from first"

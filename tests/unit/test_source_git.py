@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,8 +14,10 @@ from source_support import Repository
 
 from refloat.builders import git as git_module
 from refloat.builders.checkout import Checkout, Tree
+from refloat.builders.git import Git
+from refloat.builders.remotes import Remote
 from refloat.builders.source import Sources
-from refloat.domain.errors import BuildFailed
+from refloat.domain.errors import BuildFailed, Unavailable
 from refloat.domain.services import GitSource
 
 ROOT = os.geteuid() == 0
@@ -71,6 +74,20 @@ async def test_the_newest_commits_come_first(repository: Repository, sources: So
     found = await sources.commits("svc", repository.source(), 3)
     assert [commit.id for commit in found] == ids[:1:-1]
     assert len(await sources.commits("svc", repository.source(), 100)) == 5
+
+
+async def test_a_service_that_is_removed_while_it_is_asked_about_is_no_internal_error(
+    repository: Repository, tmp_path: Path
+) -> None:
+    class Removed(Sources):
+        async def _head(self, git: Git, remote: Remote, branch: str | None) -> tuple[str, str]:
+            found = await super()._head(git, remote, branch)
+            shutil.rmtree(git.home)
+            return found
+
+    repository.commit({"a": "1"})
+    with pytest.raises(Unavailable, match="removed meanwhile"):
+        await Removed(tmp_path / "node", local_sources=True).commits("svc", repository.source(), 3)
 
 
 async def test_only_what_is_needed_is_fetched(

@@ -1,6 +1,7 @@
 """What the store promises: sealed values, durable units of work, one schema."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -57,6 +58,64 @@ async def test_a_unit_that_fails_leaves_its_neighbours_in_the_same_commit(databa
     assert len(failed) == 10
     stored = {int(o.id) for o in await resources.everything(database.read, Organization)}
     assert stored == {n for n in range(30) if n % 3}
+
+
+async def test_what_a_unit_is_refused_for_is_stored_before_it_is_told(database: Database) -> None:
+    async def second() -> int:
+        with pytest.raises(Conflict):
+            async with database.transaction() as tx:
+                await resources.insert_resource(tx, organization(2, "shop"))
+        return len(await resources.everything(database.read, Organization))
+
+    async def first() -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(1, "shop"))
+
+    assert (await asyncio.gather(first(), second()))[1] == 1
+
+
+async def test_a_unit_that_was_refused_for_what_is_not_stored_is_told_why_it_is_not(tmp_path: Path) -> None:
+    async def refuse(execute: Callable[[str], object], statement: str) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def insert(number: int) -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(number, "shop"))
+
+    database = SqliteDatabase(sqlite_store(tmp_path).path, refuse)
+    told = await asyncio.gather(insert(1), insert(2), return_exceptions=True)
+    assert [type(error) for error in told] == [StorageFull, StorageFull]
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    "refused", [(sqlite3.SQLITE_SAVEPOINT,), (sqlite3.SQLITE_SAVEPOINT, sqlite3.SQLITE_TRANSACTION)]
+)
+async def test_of_a_unit_that_cannot_be_taken_back_nothing_is_stored(
+    tmp_path: Path, refused: tuple[int, ...]
+) -> None:
+    """Nor of those before it in the same commit, which are told so."""
+
+    def no_going_back(action: int, what: str | None, *_: object) -> int:
+        back = action in refused and what == "ROLLBACK"
+        return sqlite3.SQLITE_DENY if back else sqlite3.SQLITE_OK
+
+    async def insert(number: int) -> None:
+        async with database.transaction() as tx:
+            await resources.insert_resource(tx, organization(number))
+            if number == 2:
+                raise ValueError(number)
+
+    database = SqliteDatabase(sqlite_store(tmp_path).path)
+    database._writer.set_authorizer(no_going_back)
+    told = await asyncio.gather(insert(1), insert(2), return_exceptions=True)
+    assert [type(error) for error in told] == [StorageFull, StorageFull]
+    database._writer.set_authorizer(None)
+    await insert(3)
+    assert [it.name for it in await resources.everything(database.read, Organization)] == [
+        organization(3).name
+    ]
+    await database.close()
 
 
 async def test_a_unit_that_fails_leaves_its_neighbours_whichever_way_they_wrote(database: Database) -> None:

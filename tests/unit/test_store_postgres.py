@@ -9,7 +9,7 @@ from test_store import NOW, organization
 from tests.databases import PASSWORD, PostgresServer
 
 from refloat.domain.deployment import Event
-from refloat.domain.errors import StorageFull, StorageLost, Unavailable
+from refloat.domain.errors import Conflict, StorageFull, StorageLost, Unavailable
 from refloat.domain.resources import Organization
 from refloat.domain.revision import Level
 from refloat.store import connections, resources
@@ -100,6 +100,22 @@ async def test_a_connection_that_breaks_in_a_unit_is_told_and_the_next_unit_work
     async with database.transaction() as tx:
         await resources.insert_resource(tx, organization(3))
     assert await stored(database) == ["3"]
+
+
+async def test_a_unit_that_was_refused_for_what_is_not_stored_is_told_why_it_is_not(
+    database: Database, postgres: PostgresServer, url: str
+) -> None:
+    async def insert(number: int) -> None:
+        async with database.transaction() as tx:
+            try:
+                await resources.insert_resource(tx, organization(number, "shop"))
+            except Conflict:
+                await asyncio.to_thread(end_connections, postgres, url)
+                raise
+
+    told = await asyncio.gather(insert(1), insert(2), return_exceptions=True)
+    assert [type(error) for error in told] == [StorageLost, StorageLost]
+    assert await stored(database) == []
 
 
 async def test_idle_connections_that_were_ended_are_replaced_unseen(

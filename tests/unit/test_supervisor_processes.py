@@ -67,6 +67,20 @@ async def test_no_descriptor_of_ours_is_inherited(place: Node) -> None:
     assert lines == ["0", "1", "2"]
 
 
+async def test_a_descriptor_kept_for_it_is_open_until_it_ended_and_is_not_inherited(place: Node) -> None:
+    readable, kept = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    await place[1].start(shell("fds", "ls /proc/$$/fd; exec sleep 1000"), (kept,))
+    os.close(kept)
+    await until(lambda: len(place[1].log("fds", 10)) == 3)
+    assert [line.text for line in place[1].log("fds", 10)] == ["0", "1", "2"]
+    with pytest.raises(BlockingIOError):
+        os.read(readable, 1)
+    await place[1].stop("fds")
+    os.set_blocking(readable, True)
+    assert os.read(readable, 1) == b""
+    os.close(readable)
+
+
 async def test_umask_and_core_limit_are_set(place: Node) -> None:
     lines = await output(place[1], shell("limits", "umask; ulimit -c", umask=0o077))
     assert lines == ["0077", "0"]

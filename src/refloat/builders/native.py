@@ -101,7 +101,15 @@ def commands(recipe: Recipe, installed: Collection[str]) -> tuple[Command, Comma
     if not recipe.serves:
         return (), (), "the service's own entrypoint"
     chosen = choose(recipe, installed)
-    return shell(chosen.command), (), chosen.reason
+    return shell(_without_control(chosen.command, installed)), (), chosen.reason
+
+
+def _without_control(command: str, installed: Collection[str]) -> str:
+    """A gunicorn that comes with `gunicornc` opens a socket for it in the home of its user, whose path is too
+    long for that here: each start would log an error that has nothing to do with the application."""
+    if "gunicornc" not in installed:
+        return command
+    return re.sub("^gunicorn ", "gunicorn --no-control-socket ", command)
 
 
 def node_command(recipe: Recipe, node: NodeProject) -> str:

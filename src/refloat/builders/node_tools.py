@@ -11,6 +11,7 @@ from refloat.builders.node_versions import satisfies
 from refloat.builders.tools import interpreter_path, run_as
 from refloat.domain.errors import BuildFailed
 from refloat.domain.revision import Level, LogSink
+from refloat.supervisor.cancellation import to_the_end
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ async def find_node(uid: int | None, search: str = "") -> Node:
 
     Raises BuildFailed naming the package that brings it.
     """
-    found = await asyncio.to_thread(_find, uid, search or f"{SYSTEM_PATH}:{interpreter_path()}")
+    found = await to_the_end(asyncio.to_thread(_find, uid, search or f"{SYSTEM_PATH}:{interpreter_path()}"))
     if found is None:
         raise BuildFailed(
             "there is no Node.js on this machine that the user of a service can run, and the repository"

@@ -14,7 +14,7 @@ from pathlib import Path
 from refloat.builders.complaints import explain, known, refuses_depth
 from refloat.builders.git import Git, Result
 from refloat.builders.remotes import Remote, check_branch, parse_remote
-from refloat.domain.errors import BuildFailed
+from refloat.domain.errors import BuildFailed, Unavailable
 from refloat.domain.services import Commit, GitSource
 
 SIZE_LIMIT = 5 * 1024**3
@@ -51,11 +51,16 @@ class Sources:
         )
 
     async def commits(self, service_id: str, source: GitSource, limit: int) -> tuple[Commit, ...]:
-        """See Builder.commits."""
-        async with self.opened(service_id, source) as (git, remote):
-            head, _ = await self._head(git, remote, source.branch)
-            await self._fetch(git, remote, head, depth=max(1, limit))
-            return await _describe(git, head, max(1, limit))
+        """See Builder.commits. Nothing keeps the service from being removed meanwhile."""
+        try:
+            async with self.opened(service_id, source) as (git, remote):
+                head, _ = await self._head(git, remote, source.branch)
+                await self._fetch(git, remote, head, depth=max(1, limit))
+                return await _describe(git, head, max(1, limit))
+        except FileNotFoundError:
+            raise Unavailable(
+                "what was fetched of this repository was removed meanwhile", hint="ask again"
+            ) from None
 
     @asynccontextmanager
     async def opened(self, service_id: str, source: GitSource) -> AsyncIterator[tuple[Git, Remote]]:

@@ -18,6 +18,7 @@ import msgspec
 from uv import find_uv_bin
 
 from refloat.domain.errors import BuildFailed, Unavailable
+from refloat.supervisor.cancellation import to_the_end
 from refloat.supervisor.turns import turn
 
 
@@ -39,7 +40,7 @@ class Tools:
     async def uv(self, uid: int | None) -> str:
         """Path of a uv that this user can run."""
         if uid not in self._uv:
-            self._uv[uid] = await asyncio.to_thread(self._find_uv, uid)
+            self._uv[uid] = await to_the_end(asyncio.to_thread(self._find_uv, uid))
         return self._uv[uid]
 
     async def interpreter(self, uid: int | None, wanted: str, environment: Mapping[str, str]) -> Interpreter:
@@ -64,17 +65,17 @@ class Tools:
         uv = await self.uv(uid)
         variables = {**environment, "PATH": interpreter_path()}
         argv = (uv, "python", "find", "--no-project", "--no-config", "--", wanted)
-        code, output = await asyncio.to_thread(run_as, uid, argv, variables)
+        code, output = await _asked(uid, argv, variables)
         if code:
             return None
         tell = "import sys; print(sys.executable); print(*sys.version_info[:3], sep='.')"
-        code, told = await asyncio.to_thread(run_as, uid, (output.strip(), "-I", "-S", "-c", tell), variables)
+        code, told = await _asked(uid, (output.strip(), "-I", "-S", "-c", tell), variables)
         return Interpreter(*told.splitlines()[:2]) if code == 0 else None
 
     async def _none(self, uid: int | None, wanted: str, environment: Mapping[str, str]) -> BuildFailed:
         variables = {**environment, "PATH": interpreter_path()}
         argv = (await self.uv(uid), "python", "list", "--only-installed", "--no-config")
-        _, output = await asyncio.to_thread(run_as, uid, argv, variables)
+        _, output = await _asked(uid, argv, variables)
         names = dict.fromkeys(line.split()[0] for line in output.splitlines() if line.strip())
         there = ", ".join(names) or "none that this user can run"
         return BuildFailed(
@@ -130,6 +131,11 @@ def interpreter_path() -> str:
 
 def _like_ours() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+async def _asked(uid: int | None, argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str]:
+    """As `run_as`, to its end: a canceled build that left it behind would not have stopped."""
+    return await to_the_end(asyncio.to_thread(run_as, uid, argv, environment))
 
 
 def run_as(uid: int | None, argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[int, str]:

@@ -8,9 +8,15 @@ from refloat.cli.client import Client, Json
 from refloat.cli.problems import Problem
 
 LISTEN = "the application must listen on 127.0.0.1:$PORT, which is another port for every version"
+_ANSWERS = (
+    "it must answer GET / with less than 500, or the path of its readiness probe; the lines above are its own"
+)
 _KNOWN = (
+    ("nothing to run", "give the folder of the application by --root-path"),
+    ("is not a folder of commit", "--root-path names a folder of the repository"),
     ("the build ended with exit code", "the lines above are of its build: mend what they say"),
     ("nothing listens on", LISTEN),
+    ("through its public route: it answered", _ANSWERS),
     ("No module named", "add what it imports to requirements.txt or pyproject.toml"),
     ("ended with exit code", "the lines above are its own; try it by hand with PORT=9000 in its environment"),
 )
@@ -25,6 +31,14 @@ def explain(server: Client, environment: Json, deployment_id: str) -> None:
         if words in text:
             click.echo(f"  hint: {hint}; then `refloat up` again", err=True)
             return
+
+
+def awaits_port(server: Client, deployment_id: str) -> bool:
+    """Whether something was started that has not opened its port, or does not answer at it."""
+    with contextlib.suppress(Problem):
+        doing = server.get(f"/refloat/deployment/{deployment_id}/explain")["doing"]
+        return any(it["step"] == "ready" for it in doing)
+    return False
 
 
 _WAITING = ("halted", "waits_for_node", "waits_for_room")

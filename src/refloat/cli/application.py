@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from refloat.cli.client import Client, Json
@@ -27,6 +28,14 @@ def name_of(source: str) -> str:
     return path.rstrip("/").removesuffix(".git").rpartition("/")[2] or "application"
 
 
+class Source(NamedTuple):
+    """Where an application comes from. None: what it is already, or the default of a new one."""
+
+    url: str
+    branch: str | None = None
+    root_path: str | None = None
+
+
 class Application:
     """An application of an environment of the project `local`."""
 
@@ -39,35 +48,34 @@ class Application:
         self._former: Json | None = None
 
     @classmethod
-    def find_or_make(
-        cls, client: Client, environment: str, name: str, url: str, branch: str | None
-    ) -> "Application":
+    def find_or_make(cls, client: Client, environment: str, name: str, source: Source) -> "Application":
         """Refuses an application of this name that comes from elsewhere: it is not replaced by accident."""
         project = _project(client)
         there, new = _environment(client, project, environment)
         for known in client.get(f"/environment/{there['id']}/services")["results"]:
             if known["name"].lower() == name.lower():
-                _check_origin(known, url, there)
-                return cls(client, there, known, made=False, alone=False).on_branch(branch)
-        body = client.post(f"/environment/{there['id']}/application", _request(name, url, branch))
+                _check_origin(known, source.url, there)
+                return cls(client, there, known, made=False, alone=False).at(source)
+        body = client.post(f"/environment/{there['id']}/application", _request(name, source))
         return cls(client, there, body, made=True, alone=new)
 
-    def on_branch(self, branch: str | None) -> "Application":
-        """Itself, changed to another branch if one is asked for."""
-        if branch not in (None, self.body["git_repository"].get("branch")):
-            self._former = self.body["git_repository"]
-            self._take(branch)
+    def at(self, source: Source) -> "Application":
+        """Itself, changed to another branch or folder of its repository if one is asked for."""
+        now = self.body["git_repository"]
+        if any(asked not in (None, now.get(key)) for key, asked in source._asdict().items() if key != "url"):
+            self._former = now
+            self._take({**now, **_given(source)})
         return self
 
-    def _take(self, branch: str | None) -> None:
-        source = {key: self.body["git_repository"][key] for key in ("url", "root_path")}
-        body = {"healthchecks": self.body["healthchecks"], "git_repository": {**source, "branch": branch}}
+    def _take(self, source: Json) -> None:
+        repository = {key: source.get(key) for key in Source._fields}
+        body = {"healthchecks": self.body["healthchecks"], "git_repository": repository}
         self.body = dict(self._client.put(f"/application/{self.body['id']}", body))
 
     def withdraw(self) -> None:
         """Undo what was made or changed for a source that turned out not to be there."""
         if self._former:
-            self._take(self._former.get("branch"))
+            self._take(self._former)
         if self._made:
             self._client.delete(f"/application/{self.body['id']}")
         if self._alone:
@@ -104,10 +112,13 @@ class Application:
         return "", ""
 
 
-def _request(name: str, url: str, branch: str | None) -> Json:
-    source = {"url": url, **({"branch": branch} if branch else {})}
+def _given(source: Source) -> Json:
+    return {key: value for key, value in source._asdict().items() if value is not None}
+
+
+def _request(name: str, source: Source) -> Json:
     port = {"internal_port": _PORT, "publicly_accessible": True, "protocol": "HTTP", "is_default": True}
-    return {"name": name, "git_repository": source, "ports": [port], "healthchecks": {}}
+    return {"name": name, "git_repository": _given(source), "ports": [port], "healthchecks": {}}
 
 
 def _project(client: Client) -> Json:

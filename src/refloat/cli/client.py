@@ -16,6 +16,8 @@ from refloat.cli.trust import distrust, trusted
 Json = dict[str, Any]
 _BUSY = (502, 503, 504)
 """Answers of a server, or of a proxy before it, that is starting or going away."""
+_HERE = "is the server running? `refloat up` starts one; another address is set by REFLOAT_URL"
+_ELSEWHERE = "check the address, which REFLOAT_URL names, and whether the server runs there"
 
 
 class Client:
@@ -23,6 +25,7 @@ class Client:
 
     def __init__(self, url: str, token: str, *, timeout: float = 30) -> None:
         self.url = url
+        token = _sendable(token)
         verify = trusted() if url.startswith("https:") else True
         try:
             self._http = httpx.Client(
@@ -87,9 +90,18 @@ class Client:
             raise Unreachable(f"{self.url}: {why}", hint=hint) from None
         raise Unreachable(
             f"{self.url} does not answer: {str(error) or type(error).__name__}",
-            hint=_proxy(self.url)
-            or "is the server running? `refloat up` starts one; another address is set by REFLOAT_URL",
+            hint=_proxy(self.url) or (_HERE if context.is_loopback(self.url) else _ELSEWHERE),
         ) from None
+
+
+def _sendable(token: str) -> str:
+    """The token as a header carries it; else a Problem, which does not show it."""
+    token = token.strip()  # a file from Windows ends with a carriage return
+    if token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise Problem(
+        "the token holds a character that no token has", hint="copy it again: letters, digits, _ and -"
+    )
 
 
 def _proxy(url: str) -> str:

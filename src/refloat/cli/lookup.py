@@ -104,6 +104,17 @@ def ids_body(services: Sequence[Json]) -> Json:
     return body
 
 
+def find_organization(client: Client, name: str | None) -> Json:
+    """The organization with this id or name; without one the only one that there is."""
+    known = client.get("/organization")["results"]
+    found = [it for it in known if name in (None, it["id"], it["name"])]
+    if len(found) == 1:
+        return dict(found[0])
+    there = ", ".join(f"{it['name']} ({it['id']})" for it in known) or "none that this token reaches"
+    why = "which organization?" if name is None else f"no organization {name!r}"
+    raise Problem(why, hint=f"there is {there}; name one by --organization")
+
+
 def find_project(client: Client, name: str) -> Json:
     """The project with this id, or else the only one with this name."""
     projects = [

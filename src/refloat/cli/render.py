@@ -147,10 +147,20 @@ def runs(items: Sequence[Json]) -> str:
     return "\n".join([table(rows), *(f"  {line}" for line in items[0]["log"])])
 
 
+def warning(line: Json) -> str:
+    """What a service was warned of: who, what."""
+    who, text = _said(line)
+    return f"{who}: {text}"
+
+
+def _said(line: Json) -> tuple[str, str]:
+    who = str(line["details"]["transmitter"]["name"])
+    return who, str(line["message"]["safe_message"]).removeprefix(f"{who}: ")
+
+
 def log_line(line: Json) -> str:
     """One line of the deployment log: time of day (UTC), who, what."""
-    who = line["details"]["transmitter"]["name"]
-    text = line["message"]["safe_message"].removeprefix(f"{who}: ")
+    who, text = _said(line)
     if line["type"] == "error":
         text = click.style(text, fg="red")
     return f"{line['timestamp'][11:23]}  {who}  {text}"

@@ -1,5 +1,7 @@
 """Which commit a service is pinned to, and which its branch has."""
 
+import re
+import shlex
 from typing import Any
 
 import click
@@ -8,6 +10,8 @@ from refloat.cli.client import Client, Json
 from refloat.cli.problems import Problem
 
 _SHORT = 12
+_OF_A_CLONE = re.compile(r"(HEAD|@)$|.*([~^:]|@\{)")
+"""What git reads with the help of a clone; the server has only the repository's own names."""
 
 
 def commits(server: Client, service: Json) -> list[Json]:
@@ -19,6 +23,11 @@ def deploy_body(server: Client, services: list[Json], commit: str | None) -> Jso
     """The body of `service/deploy`: what is built with its commit, the others as they are configured."""
     if commit and len(services) != 1:
         raise click.UsageError("--commit is for one service: name it after the environment")
+    if commit and _OF_A_CLONE.match(commit):
+        raise click.UsageError(
+            f"--commit takes the id of a commit or a tag; in your clone `git rev-parse {shlex.quote(commit)}`"
+            " tells the id"
+        )
     body: dict[str, list[Any]] = {}
     for service in services:
         kind = service["service_type"].lower()
@@ -55,11 +64,11 @@ def _chosen(server: Client, service: Json, commit: str | None) -> str:
 def tell_what_is_ahead(server: Client, environment: Json) -> None:
     """One line for each branch that has other commits than what is deployed; a remote that is not
     reached says nothing, since nobody asked for it."""
-    for application in server.get(f"/environment/{environment['id']}/application")["results"]:
-        source = application["git_repository"]
-        pinned = source.get("deployed_commit_id")
+    for service in server.get(f"/environment/{environment['id']}/services")["results"]:
+        source = _source(service)
+        pinned = str(source.get("deployed_commit_id") or "")
         try:
-            known = [it["git_commit_id"] for it in commits(server, application)] if pinned else []
+            known = [it["git_commit_id"] for it in commits(server, service)] if pinned else []
         except Problem:
             continue
         if known and known[0] != pinned:
@@ -68,7 +77,13 @@ def tell_what_is_ahead(server: Client, environment: Json) -> None:
                 f"{count} commit{'s' if count > 1 else ''} ahead of" if count else "at another commit than"
             )
             click.echo(
-                f"{application['name']}: {source.get('branch', 'the branch')} is {ahead} what is deployed"
+                f"{service['name']}: {source.get('branch', 'the branch')} is {ahead} what is deployed"
                 f" ({pinned[:_SHORT]} -> {known[0][:_SHORT]}); take it: refloat deploy {environment['name']}"
-                f" {application['name']}"
+                f" {service['name']}"
             )
+
+
+def _source(service: Json) -> Json:
+    """The git repository of what is built, else nothing."""
+    docker: Json = (service.get("source") or {}).get("docker") or {}
+    return dict(service.get("git_repository") or docker.get("git_repository") or {})

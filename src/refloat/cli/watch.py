@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from refloat.cli import render
-from refloat.cli.advice import waits_for
+from refloat.cli.advice import awaits_port, waits_for
 from refloat.cli.client import Client, Json
 from refloat.cli.problems import Exit, Problem, Unreachable
 
@@ -103,7 +103,7 @@ class Stream:
 class Watch:
     """Tells one deployment until it ends. `logs` also tells its log lines, `as_json` all as NDJSON.
 
-    `advice` is told once, when something that was started does not answer for long.
+    `advice` is told once, when something that was started does not open its port for long.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class Watch:
         self._asked_at: datetime | None = None
         self._shown: dict[str, str] = {}
         self._tail: dict[str, deque[str]] = {}
+        self._warnings: dict[str, None] = {}
         self._told = time.monotonic()
         self._tree: LiveTree | None = None
 
@@ -207,13 +208,19 @@ class Watch:
         """The last lines of every service, for the case that it fails."""
         tail = self._tail.setdefault(line["details"]["transmitter"]["id"], deque(maxlen=_TAIL))
         tail.append(render.log_line(line))
+        if line["type"] == "warning" and line["details"]["stage"]["id"]:
+            self._warnings[render.warning(line)] = None
 
     def _beat(self) -> None:
         if not self._as_json and time.monotonic() - self._told >= _BEAT_SECONDS - 0.5:
             self._told = time.monotonic()
             self._tell_wait(waits_for(self._client, self._deployment_id))
             self._beats += 1
-            if self._beats >= _ADVICE_BEATS and self._advice and "DEPLOYING" in self._shown.values():
+            if (
+                self._advice
+                and self._beats >= _ADVICE_BEATS
+                and awaits_port(self._client, self._deployment_id)
+            ):
                 self._note(self._advice)
                 self._advice = ""
 
@@ -259,6 +266,8 @@ class Watch:
                 }
             )
             return code
+        for warning in () if self._logs else self._warnings:
+            self._note(warning)
         self._say(render.outcome(item))
         failed = render.failed_service(item)
         if code is Exit.FAILED and failed and not self._logs:

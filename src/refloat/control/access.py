@@ -70,12 +70,17 @@ def permit(principal: Principal, operation: Operation) -> None:
 
 def check_id(text: str, noun: str) -> str:
     """The id as it is stored, if it is a UUID; raises Invalid, naming a placeholder that was left in."""
-    if _UUID.fullmatch(text):
+    if is_id(text):
         return text.lower()
     kind = noun.replace("_", " ")
     if text[:1] in _OPENING or text[-1:] in _CLOSING:
         raise Invalid(f"{text!r} is a placeholder: put the id of your {kind} in its place")
     raise Invalid(f"{text!r} is not the id of {_article(kind)} {kind}: a UUID is expected")
+
+
+def is_id(text: str) -> bool:
+    """Whether anything can have this id; what cannot is no question for a store."""
+    return _UUID.fullmatch(text) is not None
 
 
 def _article(noun: str) -> str:

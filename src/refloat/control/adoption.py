@@ -17,11 +17,11 @@ from refloat.domain.revision import ALIVE, Instance
 from refloat.domain.services import Service
 from refloat.execution import applied as applied_store
 from refloat.execution import queue
+from refloat.execution.basis import Observed, plan_for
 from refloat.execution.inventory import FORMAT, Inventory
 from refloat.execution.places import addresses_on
 from refloat.execution.platform import Platform
 from refloat.execution.snapshot import Addresses, compile_environment
-from refloat.execution.worker import plan_for
 from refloat.planning.plan import Change
 from refloat.store import deployments as store
 from refloat.store import resources
@@ -185,7 +185,8 @@ async def _mark(tx: Transaction, context: Context, found: _Found, number: int) -
     environment = await resources.get(tx, Environment, found.environment.id)
     compiled = await compile_environment(tx, context.sealer, environment, found.addresses)
     request = Request(verb=Verb.DEPLOY, principal_id=_WHO, triggered_by=f"refloat {_WHO}", origin=Origin.CLI)
-    plan = plan_for(environment.id, request, compiled, found.running)
+    observed = Observed(found.running, found.running)
+    plan = plan_for(environment.id, request, compiled, observed)
     same = tuple(s.service_id for s in plan.services if s.change is Change.SKIP)
     request = msgspec.structs.replace(request, services=same)
     deployment = Deployment(
@@ -197,7 +198,7 @@ async def _mark(tx: Transaction, context: Context, found: _Found, number: int) -
         created_at=context.clock.now(),
     )
     await store.insert_deployment(tx, deployment)
-    plan = plan_for(environment.id, request, compiled, found.running)
+    plan = plan_for(environment.id, request, compiled, observed)
     sealed = compiled.snapshot.seal(context.sealer)
     claimed = await queue.claim(tx, deployment, _WHO, plan, sealed, 0, context.clock, number)
     assert claimed is not None

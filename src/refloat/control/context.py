@@ -1,5 +1,6 @@
 """What every use case is given; made once by the composition root."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from refloat.store.sealing import Sealer
 class Context:
     """The world of a use case. `entropy(n)` gives n random bytes; `wake` calls the worker; `resolve` asks
     the DNS; `complaint` says why this server does not do its work, "" when it does; `halt` says it with what
-    mends it, which names places of this machine."""
+    mends it, which names places of this machine; `ending` is set when it is told to end."""
 
     settings: Settings
     database: Database
@@ -33,6 +34,7 @@ class Context:
     resolve: Resolve = resolve
     telemetry: Telemetry = field(default_factory=Silent)
     exposition: Exposition | None = None
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     def new_id(self) -> str:
         """A fresh time-ordered id."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from refloat.control import access
 from refloat.control.context import Context
 from refloat.control.service_rules import checked
 from refloat.control.support import require_runnable
@@ -20,10 +21,10 @@ from refloat.domain.revision import Capabilities
 from refloat.domain.services import AnyService, Commit, Container, Job, JobEvent, Service
 from refloat.execution import queue
 from refloat.execution.applied import of_environment
+from refloat.execution.basis import check_uninterrupted, observe, plan_for
 from refloat.execution.places import Elsewhere, addresses_of, platform_of
-from refloat.execution.rollback import rolled_back
+from refloat.execution.rollback import nothing_left, rolled_back
 from refloat.execution.snapshot import compile_environment
-from refloat.execution.worker import check_uninterrupted, observe, plan_for
 from refloat.planning.plan import Plan
 from refloat.planning.wanted import commands_of
 from refloat.store import deployments as store
@@ -97,7 +98,7 @@ async def read_plan(
     )
     read = context.database.read
     platform = await platform_of(read, context.platforms, environment)
-    running = await observe(platform, environment.id)
+    observed = await observe(platform, environment.id)
     addresses = await addresses_of(read, context.platforms, environment, context.settings.domain)
     compiled = await compile_environment(read, context.sealer, environment, addresses)
     if back_to:
@@ -107,7 +108,7 @@ async def read_plan(
         for service_id in compiled.snapshot.services
         if (seconds := await _expected_seconds(context, service_id)) is not None
     }
-    return plan_for(environment.id, demand, compiled, running, expected)
+    return plan_for(environment.id, demand, compiled, observed, expected)
 
 
 async def refusal(context: Context, environment: Environment, verb: Verb) -> Invalid | None:
@@ -163,7 +164,7 @@ async def find(context: Context, environment_id: str, name: str | None) -> Deplo
     if number is not None:
         found = await store.by_number(read, environment_id, number)
     else:
-        found = await store.find_deployment(read, name)
+        found = await store.find_deployment(read, name) if access.is_id(name) else None
     if found is None or found.environment_id != environment_id:
         raise NotFound(f"no deployment {name} of environment {environment_id}")
     return found
@@ -234,7 +235,18 @@ async def _chosen(tx: Reader, environment: Environment, demand: Request) -> list
         return [(service, stages[service.stage_id]) for service in named]
     everything = await resources.services(tx, environment.id)
     covered = [s for s in everything if not s.is_skipped or demand.verb.action is Action.DELETE]
+    if demand.back_to:
+        covered = await _left_of(tx, demand.back_to, covered)
     return [(service, stages[service.stage_id]) for service in covered]
+
+
+async def _left_of(tx: Reader, deployment_id: str, services: Sequence[AnyService]) -> list[AnyService]:
+    """Those that took part in a deployment: nobody else is touched by going back to it."""
+    done = {t.service_id for t in await store.targets(tx, deployment_id) if t.phase is Phase.DONE}
+    left = [service for service in services if service.id in done]
+    if not left:
+        raise nothing_left()
+    return left
 
 
 async def _capabilities(context: Context, environment: Environment, verb: Verb) -> Capabilities | None:

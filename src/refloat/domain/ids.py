@@ -5,6 +5,7 @@ arguments, so that a simulation makes the same ids again.
 """
 
 import hashlib
+import re
 import uuid
 from datetime import datetime
 
@@ -42,6 +43,10 @@ def after(earlier: str, wanted: str) -> str:
     return str(uuid.UUID(int=milliseconds << 80 | uuid.UUID(wanted).int & ((1 << 80) - 1)))
 
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+"""No environment is deployed more often, and every store can compare it."""
+
+
 def execution_id(environment_id: str, number: int) -> str:
     """How history and logs name the n-th deployment of an environment."""
     return f"{environment_id}-{number}"
@@ -50,7 +55,7 @@ def execution_id(environment_id: str, number: int) -> str:
 def execution_number(environment_id: str, execution: str) -> int | None:
     """The n of an execution id of this environment, else None."""
     prefix, _, digits = execution.rpartition("-")
-    return int(digits) if prefix == environment_id and digits.isdecimal() else None
+    return int(digits) if prefix == environment_id and _NUMBER.fullmatch(digits) else None
 
 
 _BUILT_IN_VERSION = 8

@@ -35,7 +35,7 @@ from refloat.execution.platform import Platform
 from refloat.execution.revisions import in_hands_of
 from refloat.store import deployments as store
 from refloat.store import facts, resources
-from refloat.store.database import Database, Transaction
+from refloat.store.database import Database, Reader
 from refloat.store.sealing import Sealer
 
 LATE_SECONDS = 600.0
@@ -185,6 +185,7 @@ class CronRuns:
             nonlocal attempts
             attempts = attempt
             lines.clear()
+            await self._still_open(self._database.read, run)
             return await platform.engine.run(revision, timetable.argv, _key(run, attempt), hear)
 
         async def end(attempt: int) -> None:
@@ -206,14 +207,20 @@ class CronRuns:
         except RefloatError as error:  # it stays open, and is known by its key when it is looked at again
             log.error("a run could not be recorded", job=run.parent, reason=str(error))
 
+    async def _still_open(self, read: Reader, run: CronRun) -> CronRun:
+        """The run as it is stored at this moment. Raises Fenced when it has ended or its job is gone: we may
+        have stood still since it was written down."""
+        await self._assert_in_office(read)
+        current = await resources.find(read, CronRun, run.id)
+        if current is None or current.outcome:
+            raise Fenced(f"the run {run.name} has ended, or its job is gone")
+        return current
+
     async def _come_to(self, run: CronRun, attempt: Attempt) -> None:
         """Written down first: the next server joins this attempt, and begins no earlier one beside it."""
         come = {"attempts": attempt.number, "reason": attempt.complaint}
         async with self._database.transaction() as tx:
-            await self._assert_in_office(tx)
-            current = await resources.find(tx, CronRun, run.id)
-            if current is None or current.outcome:
-                raise Fenced(f"the run {run.name} was ended by another server")
+            current = await self._still_open(tx, run)
             await resources.replace_resource(tx, msgspec.structs.replace(current, **come))
 
     async def _cancel(self, going: _Going) -> None:
@@ -233,9 +240,9 @@ class CronRuns:
             if current and current.outcome is None:
                 await resources.replace_resource(tx, ended)
 
-    async def _assert_in_office(self, tx: Transaction) -> None:
+    async def _assert_in_office(self, read: Reader) -> None:
         if self._term:
-            await facts.assert_leads(tx, self._term)
+            await facts.assert_leads(read, self._term)
 
 
 async def _left(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -89,11 +89,12 @@ async def _end(
 async def _retire(platform: Platform, key: str, endpoints: tuple[str, ...], applied: Applied | None) -> None:
     """Nothing is asked of it any more when it ends. Its deployment may not have led the route back: to what
     is recorded the keeper leads it, and at the next look this one ends; else it leads nowhere."""
-    serving = await platform.router.serving(service_of(key))
-    if serving and serving.revision_key == key:
-        if applied and applied.should_run and applied.routed:
-            return
-        await platform.router.switch(service_of(key), "", ())
+    async with platform.turn(service_of(key)):
+        serving = await platform.router.serving(service_of(key))
+        if serving and serving.revision_key == key:
+            if applied and applied.should_run and applied.routed:
+                return
+            await platform.router.switch(service_of(key), "", ())
     await platform.router.drain(endpoints, _DRAIN_SECONDS)
     await platform.engine.stop(key, _GRACE_SECONDS)
 

@@ -5,10 +5,10 @@ from datetime import datetime
 
 import msgspec
 
-from refloat.domain.errors import StepFailed
+from refloat.domain.errors import Invalid, StepFailed
 from refloat.domain.ids import built_in_id, short
 from refloat.domain.resources import Variable, VariableScope, VariableType
-from refloat.domain.variables import KEY, OUTPUT_PREFIX
+from refloat.domain.variables import KEY, OUTPUT_PREFIX, check_value
 from refloat.store import resources
 from refloat.store.database import Reader, Transaction
 from refloat.store.sealing import Sealer
@@ -33,11 +33,20 @@ def parse_outputs(text: str, job_id: str) -> dict[str, JobOutput]:
             f"the job's output file cannot be read: {error}",
             hint='it is one JSON object of the form {"NAME": {"value": "…", "sensitive": false}}',
         ) from None
-    for name in found:
-        if not KEY.fullmatch(name):
-            raise StepFailed(f"the job's output {name!r} is not a variable name")
+    for name, output in found.items():
+        _check(name, _text(output.value))
     prefix = f"{OUTPUT_PREFIX}Z{short(job_id).upper()}_"
     return {prefix + name.upper(): output for name, output in found.items()}
+
+
+def _check(name: str, value: str) -> None:
+    """Here, and not where it is used: no service of a later stage could be started with it."""
+    if not KEY.fullmatch(name):
+        raise StepFailed(f"the job's output {name!r} is not a variable name")
+    try:
+        check_value(name, value, is_file=False)
+    except Invalid as error:
+        raise StepFailed(f"the job's output cannot be kept: {error.message}") from None
 
 
 async def store_outputs(

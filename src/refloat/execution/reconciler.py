@@ -224,14 +224,19 @@ class Reconciler:
             )
             wait = ReadinessWait(platform.engine, self._clock, revision, routed=member.routed)
             await within(self._clock, wait.until_ready(), ready_deadline(revision.readiness))
-            if member.routed and await self._in_charge(member):
-                endpoints = tuple(i.endpoint for i in instances)
-                switch = platform.router.switch(member.service_id, member.revision_key, endpoints)
-                await within(self._clock, switch, DEADLINES[StepName.SWITCH])
+            if member.routed:
+                led = self._lead(platform, member, tuple(i.endpoint for i in instances))
+                await within(self._clock, led, DEADLINES[StepName.SWITCH])
         except Overdue:  # the rest of its environment waits meanwhile
             log.error("it was not started in time", service=revision.name)
         except RefloatError as error:
             log.error("it could not be started", service=revision.name, reason=str(error))
+
+    async def _lead(self, platform: Platform, member: Applied, endpoints: tuple[str, ...]) -> None:
+        """A deployment that comes later waits for its turn, and leads the route where it wants."""
+        async with platform.turn(member.service_id):
+            if await self._in_charge(member):
+                await platform.router.switch(member.service_id, member.revision_key, endpoints)
 
     # -- liveness
 

@@ -45,7 +45,7 @@ async def rolled_back(
         _again(service, were[service.service_id]) for service in now.wanted if service.service_id in were
     )
     if not wanted:
-        raise Invalid("nothing to go back to: none of the services of that deployment is left")
+        raise nothing_left()
     kept = {w.service_id: were[w.service_id].snapshot for w in wanted}
     snapshot = msgspec.structs.replace(
         now.snapshot,
@@ -53,6 +53,10 @@ async def rolled_back(
         fields={**now.snapshot.fields, **{w.service_id: w.fields for w in wanted}},
     )
     return Compiled(wanted=wanted, snapshot=snapshot)
+
+
+def nothing_left() -> Invalid:
+    return Invalid("nothing to go back to: none of the services of that deployment is left")
 
 
 async def last_done(read: Reader, service_id: str, latest: str) -> str | None:

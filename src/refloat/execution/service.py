@@ -155,8 +155,14 @@ class ServiceInDeployment:
         return revision_of(self._snapshot, self.new_key, deployment, self._artifact(), self._outputs or {})
 
     async def _observed(self, key: str | None) -> tuple[Instance, ...]:
-        found = await self._means.platform.engine.observe(self._means.journal.deployment.environment_id)
+        found = await self._means.platform.instances(self._means.journal.deployment.environment_id)
         return tuple(i for i in found if i.revision_key == key)
+
+    async def _ending(self) -> tuple[Instance, ...]:
+        """What must not go on beside the revision that this deployment makes: every other one of the service,
+        also what an earlier deployment could not end."""
+        found = await self._means.platform.instances(self._means.journal.deployment.environment_id)
+        return tuple(i for i in found if i.service_id == self.service_id and i.revision_key != self.new_key)
 
     async def _held(self) -> Platform:
         """The platform, while the deployment is ours: who was replaced while it waited acts no more."""

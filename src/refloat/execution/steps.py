@@ -1,28 +1,29 @@
 """What each step does to one service. Every effect may be repeated; the journal decides whether it is."""
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 import msgspec
 
 from refloat.builders.base import BuildRequest
 from refloat.domain.deployment import Attempt, Swap, Verb
-from refloat.domain.errors import RefloatError, StepFailed
+from refloat.domain.errors import StepFailed
 from refloat.domain.progress import Action, Phase
 from refloat.domain.revision import Instance, InstanceState, Ran, Revision
 from refloat.execution import applied as applied_store
 from refloat.execution.applied import Applied, seal_revision
-from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
-from refloat.execution.domains import attach, reattach
+from refloat.execution.deadline import Overdue, within
+from refloat.execution.domains import attach
 from refloat.execution.executing import run_job, run_release, timetable_of
 from refloat.execution.folded import Output
-from refloat.execution.journal import Effect, InTransaction, Next
+from refloat.execution.journal import InTransaction, Next
 from refloat.execution.limits import BUILD_SECONDS, DEADLINES, PHASES
 from refloat.execution.logs import StepLog, redact
 from refloat.execution.outputs import store_outputs
 from refloat.execution.readiness import ReadinessWait, last_words, verify_route
 from refloat.execution.revisions import needs_command
-from refloat.execution.service import ARTIFACT, ServiceInDeployment
+from refloat.execution.service import ARTIFACT
+from refloat.execution.undoing import ServiceUndoing, endpoints_of
 from refloat.planning.plan import Change, StepName
 from refloat.planning.wanted import COMMIT
 from refloat.store import resources
@@ -32,9 +33,6 @@ from refloat.store.database import Transaction
 _ENDPOINTS = "endpoints"
 _MARK = "mark"
 _ENDS = frozenset({InstanceState.STOPPING, InstanceState.EXITED})
-_SERVES = frozenset({InstanceState.STARTING, InstanceState.RUNNING})
-_END_SECONDS = 5.0
-"""How long what a failed or canceled deployment started may take to end by itself."""
 
 
 def _cut_short(instance: Instance) -> bool:
@@ -43,11 +41,7 @@ def _cut_short(instance: Instance) -> bool:
     return lost or instance.state is InstanceState.STOPPING
 
 
-def _endpoints(instances: Iterable[Instance]) -> tuple[str, ...]:
-    return tuple(it.endpoint for it in instances)
-
-
-class ServiceSteps(ServiceInDeployment):
+class ServiceSteps(ServiceUndoing):
     """The steps of one service in one deployment."""
 
     async def do(
@@ -173,13 +167,13 @@ class ServiceSteps(ServiceInDeployment):
 
     async def _prepare(self) -> Output:
         instances = await (await self._held()).engine.prepare(self._revision)
-        return {_ENDPOINTS: _endpoints(instances)}
+        return {_ENDPOINTS: endpoints_of(instances)}
 
     async def _ready(self) -> Output:
         revision = self._revision
         instances, _ = await self._up(revision, ended=_cut_short)
         await self._until_ready(revision)
-        return {_ENDPOINTS: _endpoints(instances)}
+        return {_ENDPOINTS: endpoints_of(instances)}
 
     async def _up(
         self, revision: Revision, ended: Callable[[Instance], bool] = lambda it: it.state in _ENDS
@@ -201,16 +195,16 @@ class ServiceSteps(ServiceInDeployment):
     async def _lead_to(self, revision: Revision, endpoints: tuple[str, ...]) -> None:
         if not self.plan.routed:
             return
-        switch = (await self._held()).router.switch(self.service_id, revision.key, endpoints)
         try:
-            await within(self._means.clock, switch, DEADLINES[StepName.SWITCH])
+            work = self._route_to(revision.key, endpoints)
+            await within(self._means.clock, work, DEADLINES[StepName.SWITCH])
         except Overdue:
             raise StepFailed("the route was not switched in time") from None
 
     async def _switch(self) -> Output:
         router, revision = self._means.platform.router, self._revision
         mark = await router.mark(self.service_id)
-        await self._lead_to(revision, _endpoints((await self._up(revision))[0]))
+        await self._lead_to(revision, endpoints_of((await self._up(revision))[0]))
         if self.plan.routed and self.plan.action is Action.DEPLOY:
             await attach(router, self.service_id, self._fields)
         return {_MARK: mark}
@@ -218,7 +212,7 @@ class ServiceSteps(ServiceInDeployment):
     async def _verify(self) -> Output:
         revision = self._old if self.plan.change is Change.SKIP else self._revision
         instances, again = await self._up(revision)
-        endpoints = _endpoints(instances)
+        endpoints = endpoints_of(instances)
         if not again and any(it.state is not InstanceState.RUNNING for it in instances):
             await self._until_ready(revision)  # it was started again, and nobody waited for it
         if again or (self.plan.change is Change.SKIP and await self._led_astray(revision)):
@@ -240,21 +234,14 @@ class ServiceSteps(ServiceInDeployment):
             raise
         return {"status": answer.status, "endpoint": answer.endpoint}
 
-    async def _led_astray(self, revision: Revision) -> bool:
-        """Whether the route of what goes on leads elsewhere: a replaced owner may have switched it late."""
-        if not self.plan.routed:
-            return False
-        serving = await self._means.platform.router.serving(self.service_id)
-        return serving is None or serving.revision_key != revision.key
-
     async def _withdraw(self) -> Output:
         mark = await self._means.platform.router.mark(self.service_id)
-        await (await self._held()).router.switch(self.service_id, self.plan.replaces or "", ())
+        await self._route_to(self.plan.replaces or "", ())
         return {_MARK: mark}
 
     async def _drain(self) -> Output:
         router = self._means.platform.router
-        endpoints = tuple(i.endpoint for i in await self._observed(self.plan.replaces))
+        endpoints = endpoints_of(i for i in await self._ending() if i.state is not InstanceState.EXITED)
         left = await router.drain(endpoints, self._means.drain_seconds) if self.plan.routed else 0
         counts = await router.counts(self.service_id, self._mark())
         swap = Swap(
@@ -271,13 +258,14 @@ class ServiceSteps(ServiceInDeployment):
         return ""
 
     async def _stop(self) -> Output:
-        """End every revision but the one this deployment makes: also what an earlier one could not end."""
-        engine, environment_id = self._means.platform.engine, self._means.journal.deployment.environment_id
-        found, commands = await engine.observe(environment_id), await engine.executing(environment_id)
-        keys = {it.revision_key for it in found if it.service_id == self.service_id}
-        keys |= {it.revision_key for it in commands if it.service_id == self.service_id and it.in_deployment}
-        keys -= {self.new_key}
-        for key in sorted(keys | ({self.plan.replaces} if self.plan.replaces else set())):
+        platform, environment_id = self._means.platform, self._means.journal.deployment.environment_id
+        keys = {it.revision_key for it in await self._ending()}
+        for it in await platform.commands(environment_id):
+            if it.service_id == self.service_id and it.in_deployment and it.revision_key != self.new_key:
+                keys.add(it.revision_key)
+        if self.plan.replaces:
+            keys.add(self.plan.replaces)
+        for key in sorted(keys):
             await (await self._held()).engine.stop(key, self._limits.grace_seconds)
         return {}
 
@@ -285,66 +273,6 @@ class ServiceSteps(ServiceInDeployment):
         await (await self._held()).engine.destroy(self.service_id)
         await (await self._held()).router.forget(self.service_id)
         await (await self._held()).builder.forget(self.service_id)
-        return {}
-
-    # -- after a failure or a cancel
-
-    async def undo(self) -> None:
-        """Return to what was applied before, and end what this deployment started.
-
-        Called only when something was touched or may execute. Its own steps are journalled and survive a
-        cancel.
-        """
-        if not self.touched:
-            await self._undo_step(StepName.DISCARD, self._discard)
-            return
-        if not self.plan.routed and self.plan.change is Change.RECREATE:  # both would use the same data
-            await self._undo_step(StepName.DISCARD, self._discard)
-        await self._undo_step(StepName.REVERT, self._revert)
-        await self._undo_step(StepName.DISCARD, self._discard)
-
-    async def serving_now(self) -> str | None:
-        """The key of the revision that serves, as route and cluster tell; "" for none, None when they do
-        not tell. What ought to serve may not: a machine that went down took it along."""
-        try:
-            return await within(self._means.clock, self._seen_serving(), OBSERVE_SECONDS)
-        except (Overdue, RefloatError):
-            return None
-
-    async def _seen_serving(self) -> str:
-        key = self.plan.replaces or ""
-        if self.plan.routed:
-            route = await self._means.platform.router.serving(self.service_id)
-            key = route.revision_key if route else ""
-        return key if any(i.state is InstanceState.RUNNING for i in await self._observed(key)) else ""
-
-    async def _undo_step(self, name: StepName, effect: Effect) -> Output:
-        return await self._means.journal.step(
-            self.service_id, name, effect, self._limits.deadline(name), despite_cancel=True
-        )
-
-    async def _revert(self) -> Output:
-        router, before = self._means.platform.router, self._before
-        if self.plan.routed:
-            await reattach(router, self.service_id, before)
-        if before is None or not before.should_run:
-            if self.plan.routed:
-                await (await self._held()).router.switch(self.service_id, "", ())
-            return {"serving": ""}
-        old = self._old
-        instances = [i for i in await self._observed(old.key) if i.state in _SERVES]
-        if len(instances) < old.instances:
-            instances = list(await (await self._held()).engine.prepare(old))
-            wait = ReadinessWait(self._means.platform.engine, self._means.clock, old, routed=before.routed)
-            await wait.until_ready()
-        if before.routed:
-            await (await self._held()).router.switch(self.service_id, old.key, _endpoints(instances))
-        return {"serving": old.key}
-
-    async def _discard(self) -> Output:
-        starts = self.plan.action in (Action.DEPLOY, Action.RESTART) and self.plan.change is not Change.SKIP
-        if starts or self.executing:
-            await (await self._held()).engine.stop(self.new_key, _END_SECONDS)
         return {}
 
     # -- records

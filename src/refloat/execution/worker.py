@@ -7,7 +7,7 @@ makes it look sooner; a lost one costs a tick.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,15 +15,14 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from refloat.clock import Clock
-from refloat.domain.deployment import Deployment, Request, Target
-from refloat.domain.errors import STORAGE, Conflict, Fenced, RefloatError, Unavailable
+from refloat.domain.deployment import Deployment, Target
+from refloat.domain.errors import STORAGE, Fenced, RefloatError, Unavailable
 from refloat.domain.progress import Phase
 from refloat.domain.replicas import Term
-from refloat.domain.revision import InstanceState
 from refloat.execution import queue
+from refloat.execution.basis import Basis, basis_of, check_what_was_asked_for, plan_for
 from refloat.execution.capacity import Capacity, Head, Room, Use
 from refloat.execution.crash import CrashPoints, NoCrash
-from refloat.execution.deadline import OBSERVE_SECONDS, Overdue, within
 from refloat.execution.going_back import go_back
 from refloat.execution.inventory import keep_inventory_after
 from refloat.execution.journal import Journal
@@ -34,14 +33,12 @@ from refloat.execution.platform import Platform
 from refloat.execution.rollback import rolled_back
 from refloat.execution.runner import Runner
 from refloat.execution.snapshot import (
-    Compiled,
     Snapshot,
     compile_environment,
     open_snapshot,
 )
 from refloat.execution.telemetry import Silent, Telemetry
 from refloat.planning.plan import Plan
-from refloat.planning.planner import plan as make_plan
 from refloat.store import deployments as store
 from refloat.store import facts, figures, ownership
 from refloat.store.configuration import read_configuration, read_place
@@ -49,6 +46,8 @@ from refloat.store.database import Database, Reader, Transaction
 from refloat.store.sealing import Sealer
 
 TICK_SECONDS = 1.0
+_SIDE_BY_SIDE = 10
+"""Claims that are made ready at once and stored together: each commit costs more than the claim does."""
 
 log = structlog.get_logger()
 
@@ -153,9 +152,9 @@ class Worker:
         if not heads:
             return
         room = Room(self._capacity, await self._used(self._database.read), self._needs)
-        for head in heads:
-            if not room.is_full_for(head):
-                await self._claim(head, room)
+        for at in range(0, len(heads), _SIDE_BY_SIDE):
+            some = heads[at : at + _SIDE_BY_SIDE]
+            await self._claim_in_turn([head for head in some if not room.is_full_for(head)], room)
 
     async def _used(self, read: Reader) -> dict[str, Use]:
         return {cluster: Use(*counts) for cluster, counts in (await figures.used(read)).items()}
@@ -185,9 +184,23 @@ class Worker:
             await addresses_on(platform, environment.id, services, self._domain)
         self._start(self._runner(_Work(taken, plan, snapshot, platform)))
 
-    async def _claim(self, head: Head, room: Room) -> None:
+    async def _claim_in_turn(self, heads: Sequence[Head], room: Room) -> None:
+        """Units of work are entered in the order of the heads, and those of several share a commit."""
+        bases = await asyncio.gather(*(self._basis(head) for head in heads), return_exceptions=True)
+        claims = (self._claim(head, basis, room) for head, basis in zip(heads, bases, strict=True))
+        for ended in await asyncio.gather(*claims, return_exceptions=True):
+            if ended is not None:
+                raise ended
+
+    async def _basis(self, head: Head) -> Basis:
+        read, platforms = self._database.read, self._platforms
+        return await basis_of(read, platforms, self._clock, self._domain, head.environment_id)
+
+    async def _claim(self, head: Head, basis: Basis | BaseException, room: Room) -> None:
         try:
-            claimed = await self._claim_with_plan(head, room)
+            if isinstance(basis, BaseException):
+                raise basis
+            claimed = await self._claim_with_plan(head, basis, room)
         except Elsewhere:  # a server of its node claims it
             return
         except (Fenced, *STORAGE):
@@ -199,16 +212,10 @@ class Worker:
             self._telemetry.claimed(claimed.deployment, self._clock.now())
             self._start(claimed)
 
-    async def _claim_with_plan(self, head: Head, room: Room) -> Runner | None:
+    async def _claim_with_plan(self, head: Head, basis: Basis, room: Room) -> Runner | None:
         """None when it is nothing to begin now. The request is read with everything else that decides: others
         may join it until then."""
-        environment, cluster, services = await read_place(self._database.read, head.environment_id)
-        platform = platform_for(self._platforms, cluster)
-        try:  # everybody's queue waits meanwhile
-            observation = await within(self._clock, observe(platform, environment.id), OBSERVE_SECONDS)
-        except Overdue:
-            raise Unavailable(f"the cluster did not tell within {OBSERVE_SECONDS:.0f} s what runs") from None
-        addresses = await addresses_on(platform, environment.id, services, self._domain)
+        environment, addresses = basis.environment, basis.addresses
         async with self._database.transaction() as tx:
             await self._assert_in_office(tx)
             found = await store.find_head(tx, head.deployment_id)
@@ -222,8 +229,8 @@ class Worker:
             compiled = await compile_environment(tx, self._sealer, environment, addresses, configuration)
             if back_to := deployment.request.back_to:
                 compiled = await rolled_back(tx, self._sealer, back_to, compiled, deployment.request.services)
-            plan = plan_for(environment.id, deployment.request, compiled, observation)
-            _check_what_was_asked_for(deployment.request, plan)
+            plan = plan_for(environment.id, deployment.request, compiled, basis.observed)
+            check_what_was_asked_for(deployment.request, plan)
             builds = room.builds_of(plan)
             if not room.takes(Use(found.used_deployments, found.used_builds), head, builds):
                 return None
@@ -234,7 +241,7 @@ class Worker:
                 return None
             if self._term:
                 await remember(tx, self._term.node, environment, addresses)
-            work = _Work(claimed.deployment, plan, compiled.snapshot, platform, claimed.targets)
+            work = _Work(claimed.deployment, plan, compiled.snapshot, basis.platform, claimed.targets)
             runner = self._runner(work)
             await runner.begin(tx)
         return runner
@@ -346,46 +353,3 @@ class _Work:
     snapshot: Snapshot
     platform: Platform
     targets: Sequence[Target] | None = None
-
-
-def _check_what_was_asked_for(request: Request, plan: Plan) -> None:
-    """Raises Conflict when the request waited, and what would be done now is not what it allows."""
-    if request.plan_hash not in (None, plan.hash):
-        raise Conflict("the plan changed while the request waited", hint="read the plan again")
-    check_uninterrupted(request, plan)
-
-
-def check_uninterrupted(request: Request, plan: Plan) -> None:
-    """Raises Conflict for a plan that interrupts, when that was not to be."""
-    if request.uninterrupted and plan.interruptions:
-        raise Conflict(
-            f"zero downtime was required, and the plan interrupts {'; '.join(plan.interruptions)}",
-            hint="read the plan, and ask again without requiring it",
-        )
-
-
-Running = frozenset[str]
-"""Keys of revisions that have a live instance."""
-
-
-async def observe(platform: Platform, environment_id: str) -> Running:
-    """What really runs in an environment now."""
-    instances = await platform.engine.observe(environment_id)
-    return frozenset(i.revision_key for i in instances if i.state in _RUNS)
-
-
-def plan_for(
-    environment_id: str,
-    request: Request,
-    compiled: Compiled,
-    running: Running,
-    expected: Mapping[str, float] | None = None,
-) -> Plan:
-    """The plan of a request against configuration and observation of this instant."""
-    current = {key: value.current(running) for key, value in compiled.snapshot.before.items()}
-    return make_plan(
-        environment_id, request.verb, compiled.wanted, current, request.services, expected, request.event
-    )
-
-
-_RUNS = frozenset({InstanceState.STARTING, InstanceState.RUNNING})

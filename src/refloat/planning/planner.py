@@ -31,11 +31,13 @@ def plan(
     services: Collection[str] | None = None,
     expected: Mapping[str, float] | None = None,
     event: JobEvent | None = None,
+    lingering: Collection[str] = (),
 ) -> Plan:
     """What `verb` does to these services of the environment; all that it covers when none are named.
 
     With an `event` they are jobs, which run what they have for it. `expected` maps services to seconds an
-    earlier deployment took.
+    earlier deployment took. Of those that are `lingering` something runs that is not recorded: an earlier
+    deployment could not end it.
     """
     chosen = [w for w in wanted if services is None or w.service_id in services]
     reasons = {w.service_id: _omission(verb, w, current, named=services is not None) for w in chosen}
@@ -45,6 +47,9 @@ def plan(
         for w in chosen
         if not reasons[w.service_id]
     }
+    for w in chosen:
+        if w.service_id in lingering and w.service_id in planned:
+            planned[w.service_id] = _ending_what_lingers(w, planned[w.service_id])
     if event:
         planned = {key: _forced(service, event) for key, service in planned.items()}
     omitted = [
@@ -219,6 +224,20 @@ def _stop(service: Wanted, now: Current | None, expected: float | None) -> Servi
         routed=service.routed,
         expected_seconds=expected,
     )
+
+
+def _ending_what_lingers(service: Wanted, it: ServicePlan) -> ServicePlan:
+    """Nothing of what is stopped may go on, and nothing may use the data that a new instance will use. What
+    is beside a swap does no harm until the keeper ends it."""
+    if service.way is Way.COMMAND or _S.STOP in it.steps:
+        return it
+    if it.action is Action.STOP:
+        causes = ("stopped already, and an earlier deployment left something running",)
+        return msgspec.structs.replace(it, change=Change.STOP, causes=causes, steps=_end(service))
+    if service.way is Way.IN_PLACE and _S.PREPARE in it.steps:
+        at = it.steps.index(_S.PREPARE)
+        return msgspec.structs.replace(it, steps=(*it.steps[:at], *_end(service), *it.steps[at:]))
+    return it
 
 
 def _delete(service: Wanted, now: Current | None, expected: float | None) -> ServicePlan:

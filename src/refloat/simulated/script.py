@@ -28,7 +28,9 @@ class Script:
 
     def __init__(self, text: str = "") -> None:
         self.text = text
-        self._values = {key: tuple(value.split(",")) for key, value in parse_qsl(text)}
+        self._values = {
+            key: tuple(value.split(",")) for key, value in parse_qsl(text, keep_blank_values=True)
+        }
         for key, values in self._values.items():
             _check(key, values)
 
@@ -43,8 +45,9 @@ class Script:
 
 
 def of_url(url: str) -> Script:
-    """The script in a git URL's fragment."""
-    return Script(urlsplit(url).fragment)
+    """The script in a git URL's fragment, if it is one."""
+    fragment = urlsplit(url).fragment
+    return Script(fragment if "=" in fragment else "")
 
 
 def _check(key: str, values: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from refloat.domain.resources import (
 )
 from refloat.domain.services import SERVICE_KINDS, AnyService
 from refloat.store.database import Query, Reader, Row
+from refloat.store.resources import decode_service
 from refloat.store.tables import applied, deployment
 from refloat.store.tables import resource as t
 
@@ -164,11 +165,10 @@ class _Found:
             self._applied[row["id"]] = row["document"]
         elif kind == _LATEST:
             self.latest = int(row["document"])
+        elif known := _KINDS.get(kind):
+            self._by_kind[kind].append(msgspec.json.decode(row["document"], type=known))
         else:
-            known = _KINDS.get(kind, AnyService)
-            self._by_kind[kind if known is not AnyService else ""].append(
-                msgspec.json.decode(row["document"], type=known)
-            )
+            self._by_kind[""].append(decode_service(row))
 
     def of(self, kind: Any) -> list[Any]:
         return self._by_kind[kind.kind]

@@ -105,6 +105,9 @@ class Database(Protocol):
     def transaction(self) -> contextlib.AbstractAsyncContextManager[Transaction]:
         """Commits when left, durable when the `async with` returns; rolls back on any exception.
 
+        A unit sees what those before it wrote, stored or not yet. An exception that it raises is passed on
+        when that is stored, and is replaced by the one below when that cannot be.
+
         Raises StorageFull when nothing can be written, StorageLost when the connection broke: then it is
         not known whether the unit is stored.
         """

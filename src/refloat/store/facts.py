@@ -55,9 +55,9 @@ async def expect_key(read: Reader, sealer: Sealer, place: str) -> bool:
     return known is not None
 
 
-async def assert_leads(tx: Transaction, term: Term) -> None:
+async def assert_leads(read: Reader, term: Term) -> None:
     """Raises Fenced unless the term still lasts."""
-    if await tx.one(_TERM, node=term.node, replica=term.replica, term=term.number) is None:
+    if await read.one(_TERM, node=term.node, replica=term.replica, term=term.number) is None:
         raise Fenced(f"another server works on node {term.node}")
 
 

@@ -44,15 +44,21 @@ class PostgresDatabase:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
+        refused: Exception | None = None
         async with self._turn:
             batch = await in_one_go(self._enter())
             try:
                 yield batch.inside
-            except BaseException:
+            except BaseException as error:
                 await to_the_end(self._undo(batch))
-                raise
-            await in_one_go(self._leave(batch))
+                if batch.units == 0 or not isinstance(error, Exception):
+                    raise
+                refused = error  # perhaps for what the units before it wrote
+            else:
+                refused = await in_one_go(self._leave(batch))
         await asyncio.shield(batch.stored)
+        if refused:
+            raise refused
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
@@ -81,16 +87,18 @@ class PostgresDatabase:
             raise
         return batch
 
-    async def _leave(self, batch: "_Batch") -> None:
+    async def _leave(self, batch: "_Batch") -> Exception | None:
         """A unit is complete. Whose fault it is must show before it concerns others: the writes of all but
-        the first are done now, in one message with the savepoint of whoever comes next."""
+        the first are done now, in one message with the savepoint of whoever comes next. What they are
+        refused for, if they are."""
         if batch.units and batch.inside.is_pending:
             try:
                 await batch.inside.mark()
-            except Exception:
+            except Exception as error:
                 await self._undo(batch)
-                raise
+                return error
         batch.units += 1
+        return None
 
     async def _begin(self) -> "_Batch":
         """A new batch; a connection that broke while nothing was begun is replaced."""

@@ -2,7 +2,8 @@
 
 One connection writes, in the order transactions are entered; one reads what is committed. Both are
 used in the event loop, because a thread costs more than SQLite does; only the commit, which waits for
-the disk, runs in a thread. Transactions that wait while a commit is on its way share the next one.
+the disk, runs in a thread. Transactions that wait while a commit is on its way share the next one. Each sees
+what those before it wrote, so none is told anything, not even why it was refused, before that is stored.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class SqliteDatabase:
         self._reader = _connect(path) if path else self._writer
         self._turn = asyncio.Lock()
         self._batch: asyncio.Future[None] | None = None
+        self._units = 0
         self._in_memory = path is None
         self._committers: set[asyncio.Task[None]] = set()
         self.read: Reader = _Cursor(self._reader)
@@ -49,17 +51,24 @@ class SqliteDatabase:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
+        refused: Exception | None = None
         async with self._turn:
             batch = self._enter_batch()
             with _translated():
                 self._writer.execute("SAVEPOINT unit")
             try:
                 yield self._inside
-            except BaseException:
+            except BaseException as error:
                 self._undo()
-                raise
-            self._writer.execute("RELEASE unit")
+                if self._units == 0 or not isinstance(error, Exception):
+                    raise
+                refused = error  # perhaps for what the units before it wrote
+            else:
+                self._writer.execute("RELEASE unit")
+                self._units += 1
         await asyncio.shield(batch)
+        if refused:
+            raise refused
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:
@@ -79,20 +88,29 @@ class SqliteDatabase:
     def _enter_batch(self) -> asyncio.Future[None]:
         """The future of the commit that will carry this transaction; begins a batch if there is none."""
         if self._batch is None:
+            self._give_up()
             with _translated():
                 self._writer.execute("BEGIN IMMEDIATE")
-            self._batch = asyncio.get_running_loop().create_future()
+            self._batch, self._units = asyncio.get_running_loop().create_future(), 0
             task = asyncio.create_task(self._commit_batch())
             self._committers.add(task)
             task.add_done_callback(self._committers.discard)
         return self._batch
 
     def _undo(self) -> None:
-        if not self._writer.in_transaction:  # SQLite gave the whole batch up: a full disk
+        """Take one unit back; those before it in the batch stay."""
+        try:
+            self._writer.execute("ROLLBACK TO unit")
+            self._writer.execute("RELEASE unit")
+        except sqlite3.Error:  # as after a full disk, when SQLite has given the whole batch up
+            self._give_up()
             self._fail_batch(StorageFull("the database could not write", hint=_ROOM))
-            return
-        self._writer.execute("ROLLBACK TO unit")
-        self._writer.execute("RELEASE unit")
+
+    def _give_up(self) -> None:
+        """Take the whole batch back; what cannot be now is before the next one begins."""
+        if self._writer.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
 
     def _fail_batch(self, error: Exception) -> None:
         batch, self._batch = self._batch, None
@@ -111,8 +129,7 @@ class SqliteDatabase:
                 with _translated():
                     await self._commit()
             except Exception as error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                self._give_up()
                 self._fail_batch(error)
                 return
             self._batch = None

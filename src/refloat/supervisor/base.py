@@ -4,6 +4,7 @@ Local engine, local builder and edge all start their processes through it, so th
 "what of ours runs on this machine" and one way to end a process tree completely.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -74,9 +75,11 @@ LIVE = frozenset({Status.STARTING, Status.RUNNING, Status.BACKOFF, Status.STOPPI
 class Supervisor(Protocol):
     """All supervised processes of one node directory."""
 
-    async def start(self, spec: Spec) -> State:
+    async def start(self, spec: Spec, keeping: Collection[int] = ()) -> State:
         """Start it unless a live one with this id is there (then that one's state). Returns once the
-        child was started or could not be: a command that is not there ends as EXITED with 127."""
+        child was started or could not be: a command that is not there ends as EXITED with 127.
+
+        `keeping` are descriptors that stay open as long as it is kept running, outside of it."""
         ...
 
     async def state(self, id: str) -> State | None:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -84,13 +84,13 @@ class LocalSupervisor:
         """Whether the limits of a spec are enforced here."""
         return self._cgroups.limiting
 
-    async def start(self, spec: Spec) -> State:
+    async def start(self, spec: Spec, keeping: Collection[int] = ()) -> State:
         folder = self._folder(spec.id)
         async with self._turn(spec.id):
             state = self._read(spec.id)
             if state and state.status in LIVE:
                 return state
-            return await to_the_end(self._start(spec, folder))
+            return await to_the_end(self._start(spec, folder, keeping))
 
     async def state(self, id: str) -> State | None:
         return self._read(id)
@@ -129,11 +129,14 @@ class LocalSupervisor:
         self._turns.pop(id, None)
 
     async def members(self, id: str) -> frozenset[int]:
+        folder = self._folder(id)
         try:
-            content = json.loads((self._folder(id) / "spec.json").read_bytes())
+            content = json.loads((folder / "spec.json").read_bytes())
+            state = json.loads((folder / "state.json").read_bytes())
         except (OSError, ValueError):
             return frozenset()
-        return frozenset(await asyncio.to_thread(shim.Tree(content).members))
+        parent = state["shim"] if _is_held(folder / "lock") else -1
+        return frozenset(await asyncio.to_thread(shim.Tree(content, parent).members))
 
     def leave(self) -> None:
         """Remove what this node keeps outside its directory; for when nothing of it runs any more."""
@@ -152,15 +155,15 @@ class LocalSupervisor:
 
     # -- starting
 
-    async def _start(self, spec: Spec, folder: Path) -> State:
-        await asyncio.to_thread(self._launch, spec, folder)
+    async def _start(self, spec: Spec, folder: Path, keeping: Collection[int]) -> State:
+        await asyncio.to_thread(self._launch, spec, folder, keeping)
         state = self._read(spec.id)
         if state is None or state.status is Status.LOST:
             errors = (folder / "shim.err").read_text(errors="replace").strip().splitlines()
             raise Unavailable(f"the supervisor of {spec.id} did not start", hint=" ".join(errors[-1:]))
         return state
 
-    def _launch(self, spec: Spec, folder: Path) -> None:
+    def _launch(self, spec: Spec, folder: Path, keeping: Collection[int]) -> None:
         """Returns when the process runs or is known not to: the shim closes its output then."""
         for path in (self._run, folder, folder / "log"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -173,12 +176,13 @@ class LocalSupervisor:
             for name in ("state.json", "ctl.sock"):
                 (folder / name).unlink(missing_ok=True)
             self._write_spec(spec, folder)
-            self._run_shim(folder)
+            self._run_shim(folder, keeping)
 
-    def _run_shim(self, folder: Path) -> None:
+    def _run_shim(self, folder: Path, keeping: Collection[int]) -> None:
         with open(folder / "shim.err", "wb", opener=private) as errors:
             subprocess.run(
-                [self._python, "-I", "-S", str(self._installed_shim()), str(folder)],
+                [self._python, "-I", "-S", str(self._installed_shim()), str(folder), *map(str, keeping)],
+                pass_fds=tuple(keeping),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

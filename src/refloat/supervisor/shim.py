@@ -1,7 +1,8 @@
 """Keeps one process running and ends its whole tree; outlives whoever started it.
 
-Run as `python -I -S shim.py DIR`. Only the standard library, one file: it is copied into the node
-directory, and a copy goes on running after an upgrade, so what is on disk carries a format number.
+Run as `python -I -S shim.py DIR [FD...]`. Only the standard library, one file: it is copied into the node
+directory, and a copy goes on running after an upgrade, so what is on disk carries a format number. The
+descriptors stay open until it is over, and are not the process's.
 
     DIR/spec.json    what to run, 0600: it may hold secrets
     DIR/lock         an flock held for life: whether the shim is alive, whatever became of its pid
@@ -31,6 +32,7 @@ FORMAT = 1
 CHUNK, LINE = 65536, 16384
 FIRST_PAUSE, LONGEST_PAUSE, HEALTHY_AFTER = 0.5, 30.0, 10.0
 NOT_RUNNABLE, NOT_FOUND = 126, 127
+OVER = ("exited", "stopped")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -116,8 +118,8 @@ class Log:
 class Shim:
     """The life of one process: started, watched, started again after a pause, ended."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self._spec, self._tree = spec, Tree(spec, os.getpid())
+    def __init__(self, spec: dict[str, Any], kept: list[int]) -> None:
+        self._spec, self._tree, self._kept = spec, Tree(spec, os.getpid()), kept
         self._log = Log("log/current", spec["log_bytes"], spec["log_files"])
         self._state: dict[str, Any] = {"format": FORMAT, "id": spec["id"], "shim": os.getpid()}
         self._state |= {"status": "starting", "pid": 0, "restarts": 0, "exit_code": None, "started_at": None}
@@ -131,7 +133,7 @@ class Shim:
         self._listen()
         self._spawn()
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # the supervisor waits until our output closes
-        while self._state["status"] not in ("exited", "stopped"):
+        while self._state["status"] not in OVER:
             left = min(0.1, max(0.0, self._due - time.monotonic()))
             for key, _ in self._selector.select(None if self._state["status"] == "running" else left):
                 key.data(key.fileobj)
@@ -163,6 +165,8 @@ class Shim:
 
     def _set(self, **changes: Any) -> None:
         self._state |= changes
+        while self._kept and self._state["status"] in OVER:  # whoever is told of the end may have them
+            os.close(self._kept.pop())
         with suppress(OSError):  # a full disk: whoever asks through the socket still learns it
             with open("state.tmp", "w") as file:
                 json.dump(self._state, file)
@@ -283,10 +287,12 @@ def utc() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def main(folder: str) -> None:
+def main(folder: str, kept: list[int]) -> None:
     """Detach from the caller, who waits only until our standard output closes."""
     if os.fork():
         os._exit(0)
+    for descriptor in kept:
+        os.set_inheritable(descriptor, False)
     os.umask(0o077)
     os.chdir(folder)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -294,8 +300,8 @@ def main(folder: str) -> None:
     signal.alarm(1)  # a second shim ends here; others who look at the lock hold it for an instant only
     fcntl.flock(lock, fcntl.LOCK_EX)
     signal.alarm(0)
-    Shim(json.loads(read("spec.json"))).run()
+    Shim(json.loads(read("spec.json")), kept).run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], [int(descriptor) for descriptor in sys.argv[2:]])

@@ -101,6 +101,7 @@ class Faults:
             raise StepFailed(f"{name} is refused: injected")
         lies = {
             "observe": (),
+            "executing": (),
             "check": "no answer",
             "ask": Answer(status=503, endpoint="", reason="injected"),
         }

@@ -10,9 +10,10 @@ from typing import Any
 
 from refloat.clock import Alarm, Clock
 from refloat.domain.errors import StorageLost
+from refloat.domain.timetable import CronRun
 from refloat.execution.crash import Moment
 from refloat.execution.cron import CronRuns
-from refloat.execution.platform import Platform
+from refloat.execution.platform import Platform, Turns
 from refloat.execution.worker import Worker
 from refloat.store import statements
 from refloat.store.database import Database, Query, Reader, Row, Transaction
@@ -27,7 +28,8 @@ class Death(BaseException):
 
 
 _asked: ContextVar[list[bool]] = ContextVar("_asked")
-"""Filled by the question whether a deployment is still its owner's, emptied by whatever comes next."""
+"""Filled by the question whether a deployment is still its owner's, or a run by the clock goes on; emptied by
+whatever comes next."""
 
 
 def _just_asked() -> bool:
@@ -53,6 +55,7 @@ class Host:
         self._moves = asyncio.Event()
         self._moves.set()
         self._trace = trace
+        self.turns = Turns()
 
     @property
     def frozen(self) -> bool:
@@ -143,7 +146,7 @@ class _HostReader:
     async def one(self, query: Query, **values: object) -> Row | None:
         await self._host.store()
         found = await self._reader.one(query, **values)
-        if query is statements.OWNED and found:
+        if found and (query is statements.OWNED or values.get("kind") == CronRun.kind):
             _asked.set([True])
         return found
 
@@ -215,7 +218,13 @@ def reached_by(
     """The same platform through a server's hands."""
     ports = (_Port(p, host, interfere, seen) for p in (platform.engine, platform.router, platform.builder))
     engine, router, builder = ports
-    return Platform(engine=engine, router=router, builder=builder, rewrite=platform.rewrite)  # type: ignore[arg-type]
+    return Platform(
+        engine=engine,  # type: ignore[arg-type]
+        router=router,  # type: ignore[arg-type]
+        builder=builder,  # type: ignore[arg-type]
+        rewrite=platform.rewrite,
+        turns=host.turns,
+    )
 
 
 class HostCrash:

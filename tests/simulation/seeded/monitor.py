@@ -34,8 +34,6 @@ _EFFECTS = {
     "build": ("build",),
 }
 """Operations that change the world, and the steps in which a worker may begin them."""
-_NOTHING_SEEN = "nothing seen"
-"""A drain of nothing: the engine lied, or nothing ran; which revision it was for is not known."""
 KEEPER, CLOCK = " keeper", " clock"
 """What stands behind the name of a server for its reconciler, and for its jobs by the clock."""
 _CLAIM_SECONDS = 20.0
@@ -220,6 +218,8 @@ class Monitor:
             )
         if key[2] in _UNDO and step.outcome == "failed":
             self._unreturned = True
+        if step.outcome:
+            self._last_good(key[1], f"{key[2]}, which is {step.outcome}")
 
     # -- outcomes of services
 
@@ -303,7 +303,7 @@ class Monitor:
         """A server begins to change the world, or has changed it. `late`: it asked whether it is still the
         owner, and froze before it did that one thing, which nothing can forbid it."""
         if name == "drain" and done:
-            self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or {_NOTHING_SEEN}
+            self._drained |= {str(e).rpartition("/")[0] for e in arguments[0]} or self._draining(who)
         if name in REACHES:
             self.neighbours.reached(_service_of(name, arguments), done=done)
         steps = _EFFECTS.get(name)
@@ -336,6 +336,12 @@ class Monitor:
         else:
             self._last_good(service, f"{who} {name}")
 
+    def _draining(self, who: str) -> set[str]:
+        """Deployments of this server that may have drained nothing: the engine lied, or nothing ran."""
+        owner, known = self.owners.get(who, ""), self._known
+        drains = {key[0] for key, step in known.steps.items() if key[2] == "drain" and not step.outcome}
+        return {it for it in drains if it in known.deployments and known.deployments[it].owner == owner}
+
     def _detached(self, key: str, service: str, shown: str) -> None:
         """What is stopped gets no requests any more, and those in flight were waited for."""
         routed, endpoints = self._world.routes.get(service, ("", ()))
@@ -346,7 +352,7 @@ class Monitor:
             if not it.ended and it.owner and planned and planned["replaces"] == key and planned["routed"]:
                 drain = self._known.steps.get((it.id, service, "drain"))
                 failed = drain is not None and drain.outcome == "failed"
-                drained = "drain" not in planned["steps"] or failed or self._drained & {key, _NOTHING_SEEN}
+                drained = "drain" not in planned["steps"] or failed or self._drained & {key, it.id}
                 self._trace.require(drained, "G8 detach, drain, stop", f"{shown} stops before it was drained")
 
     def _last_good(self, service: str, what: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from refloat.simulated.world import World
 from tests.simulation.seeded import records
 from tests.simulation.seeded.trace import Trace
-from tests.simulation.seeded.world import BY_THE_CLOCK, answers, names_service, serves
+from tests.simulation.seeded.world import BY_THE_CLOCK, answers, names_service, serves, stays
 
 
 class Recorded:
@@ -82,10 +82,15 @@ class Recorded:
         return {s for s in routes if serves(self._world, s) and not answers(self._world, s)}
 
     def unwell(self) -> set[str]:
-        """Services whose process is about to end by itself, or has, or never gets ready."""
+        """Services whose process is about to end by itself, or has, or never gets ready, or to which no route
+        can be led."""
         running = self._world.running
         known = {s: running.get(self.wanted(s)) for s in self.applied}
-        return {s for s, it in known.items() if it and it.boot in ("exit", "hang")}
+        return {
+            s
+            for s, it in known.items()
+            if it and (it.boot in ("exit", "hang") or stays(self._world, self.wanted(s)))
+        }
 
 
 def _short(keys: set[str]) -> list[str]:

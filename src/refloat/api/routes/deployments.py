@@ -13,7 +13,7 @@ from litestar.response import Response
 from refloat.api import history, statuses
 from refloat.api.call import Body, Call, Http, Id
 from refloat.control import deployments as control
-from refloat.control.access import Operation
+from refloat.control.access import Operation, check_id
 from refloat.domain.deployment import Verb
 from refloat.domain.resources import Environment, Project
 from refloat.store import resources
@@ -129,7 +129,8 @@ async def history_v1(
 ) -> Body:
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
-    items = await history.page_v1(call.context, environment, start_id, _PAGE)
+    before = check_id(start_id, "deployment") if start_id else None
+    items = await history.page_v1(call.context, environment, before, _PAGE)
     return {"page": 1, "page_size": _PAGE, "results": items}
 
 

@@ -1,6 +1,7 @@
 """Endpoints of our own, never under a published path: the plan, and the stream of events."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ from refloat.store import deployments as store
 from refloat.store import facts, resources
 
 _BATCH = 200
+_LAST_CURSOR = 2**63 - 1
+_CURSOR = re.compile(r"[0-9]{1,18}")
 _LOOK_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 5.0
 _VERBS = {verb.lower(): verb for verb in Verb}
@@ -150,19 +153,20 @@ async def list_replicas(request: Http) -> Body:
 async def stream(
     request: Http,
     environment_id: Id,
-    after: Annotated[int | None, QueryParameter(name="after", ge=0)] = None,
+    after: Annotated[int | None, QueryParameter(name="after", ge=0, le=_LAST_CURSOR)] = None,
     deployment: FromQuery[str | None] = None,
 ) -> Stream:
     """Server-sent events: every log line and change of progress after the cursor, then as they come.
 
     The `id` of an event is the cursor; without one (query `after` or `Last-Event-ID`) it starts at 0. The
-    stream ends when the environment is gone. With `deployment` it tells only that one, and ends with it.
+    stream ends when the environment is gone, or the server goes down. With `deployment` it tells only that
+    one, and ends with it.
     """
     call = Call(request)
     environment = await call.reach(Environment, environment_id)
     last = request.headers.get("last-event-id", "")
     meant = await control.find(call.context, environment.id, deployment) if deployment else None
-    cursor = after if after is not None else int(last) if last.isdecimal() else 0
+    cursor = after if after is not None else int(last) if _CURSOR.fullmatch(last) else 0
     return Stream(
         _events(call.context, environment, cursor, meant),
         media_type="text/event-stream",
@@ -196,7 +200,7 @@ async def _events(
 ) -> AsyncIterator[str]:
     quiet = 0.0
     read = context.database.read
-    while True:
+    while not context.ending.is_set():
         if meant:
             batch = await store.deployment_events_after(read, meant.id, cursor, _BATCH)
         else:

@@ -25,15 +25,18 @@ def token(context: click.Context, as_json: bool) -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--organization", required=True, metavar="ID", help="What the token may reach.")
+@click.option("--organization", metavar="NAME", help="What the token may reach. Default: the only one.")
 @click.option("--role", type=click.Choice(ROLES), default="deployer", show_default=True)
 @as_json_option
-def create_token(name: str, organization: str, role: str, as_json: bool) -> None:
+def create_token(name: str, organization: str | None, role: str, as_json: bool) -> None:
     """Make an API token and print it; it cannot be read again."""
+    from refloat.cli.lookup import find_organization
+
     server = client()
-    roles = server.get(f"/organization/{organization}/availableRole")["results"]
+    path = f"/organization/{find_organization(server, organization)['id']}"
+    roles = server.get(f"{path}/availableRole")["results"]
     role_id = next(it["id"] for it in roles if it["name"].lower() == role)
-    made = server.post(f"/organization/{organization}/apiToken", {"name": name, "role_id": role_id})
+    made = server.post(f"{path}/apiToken", {"name": name, "role_id": role_id})
     if as_json:
         print_json(made)
     else:

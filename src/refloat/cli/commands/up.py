@@ -11,7 +11,7 @@ from refloat.cli.options import as_json_option, timeout_option
 from refloat.cli.problems import Exit, Problem
 
 if TYPE_CHECKING:
-    from refloat.cli.application import Application
+    from refloat.cli.application import Application, Source
     from refloat.cli.client import Client
 
 
@@ -34,6 +34,7 @@ class Wish(NamedTuple):
     "--env", "variables", multiple=True, metavar="KEY=VALUE", help="Set a variable of the application."
 )
 @click.option("--branch", metavar="NAME", help="Of a GIT_URL; default: the remote's own default.")
+@click.option("--root-path", metavar="FOLDER", help="Of a GIT_URL: the application's folder in it.")
 @click.option("--watch/--detach", "follows", default=True, help="Follow the deployment, or return at once.")
 @timeout_option
 @as_json_option
@@ -43,6 +44,7 @@ def up(
     environment: str | None,
     variables: tuple[str, ...],
     branch: str | None,
+    root_path: str | None,
     follows: bool,
     timeout: float | None,
     as_json: bool,
@@ -54,25 +56,32 @@ def up(
     A folder is deployed with its uncommitted changes, without what git ignores; the folder and its
     repository are not written to. Running it again deploys what changed.
     """
-    from refloat.cli.application import is_git_url
+    from refloat.cli.application import Source, is_git_url
     from refloat.cli.scope import pair
 
     if timeout and not follows:
         raise click.UsageError("--timeout does not go with --detach")
     wish = Wish(name, environment, dict(pair(it) for it in variables), follows, timeout, as_json)
     if is_git_url(source):
-        return _from_url(source, branch, wish)
+        return _from_url(Source(source, branch, _rooted(root_path)), wish)
     if branch:
         raise click.UsageError("--branch is for a GIT_URL: a folder is deployed as it is")
+    if root_path is not None:
+        raise click.UsageError("--root-path is for a GIT_URL: name the folder itself, refloat up FOLDER")
     return _from_folder(source, wish)
 
 
-def _from_url(url: str, branch: str | None, wish: Wish) -> int:
+def _rooted(folder: str | None) -> str | None:
+    """As the API tells it, so that the two can be compared."""
+    return None if folder is None else "/" + folder.strip("/")
+
+
+def _from_url(source: "Source", wish: Wish) -> int:
     from refloat.cli.application import Application, name_of
 
-    name = _name(wish, name_of(url))
+    name = _name(wish, (source.root_path or "").rpartition("/")[2] or name_of(source.url))
     server = _server(wish)
-    application = Application.find_or_make(server, wish.environment or name, name, url, branch)
+    application = Application.find_or_make(server, wish.environment or name, name, source)
     try:
         commit = application.head()
     except Problem:
@@ -83,7 +92,7 @@ def _from_url(url: str, branch: str | None, wish: Wish) -> int:
 
 def _from_folder(source: str, wish: Wish) -> int:
     from refloat.cli import context
-    from refloat.cli.application import Application
+    from refloat.cli.application import Application, Source
     from refloat.cli.runnable import check_that_it_runs
     from refloat.cli.working_tree import BRANCH, WorkingTree
 
@@ -100,7 +109,8 @@ def _from_folder(source: str, wish: Wish) -> int:
     name = _name(wish, tree.folder.name)
     server = _server(wish)
     snapshot = tree.snapshot()
-    application = Application.find_or_make(server, wish.environment or name, name, snapshot.url, BRANCH)
+    here = Source(snapshot.url, BRANCH)
+    application = Application.find_or_make(server, wish.environment or name, name, here)
     return _deploy(server, application, snapshot.commit, wish)
 
 

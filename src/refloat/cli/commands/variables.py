@@ -87,7 +87,10 @@ def set_secret(environment: str, key: str, rest: tuple[str, ...], service: str |
     if sys.stdin.isatty():
         value = str(click.prompt(key, hide_input=True))
     else:
-        value = sys.stdin.read().removesuffix("\n")
+        given = sys.stdin.read()
+        if not given:
+            raise click.UsageError(f"nothing was piped in; for an empty {key} pipe in an empty line")
+        value = given.removesuffix("\n")
     _tell([scope.set(key, value, is_secret=True)], environment, as_json)
 
 

@@ -60,6 +60,8 @@ class Reader:
             raise self.wrong(mark.line + 1 if mark else 1, str(error.problem or error.context)) from None
         except yaml.YAMLError as error:
             raise self.wrong(1, str(error).splitlines()[0]) from None
+        except RecursionError:
+            raise self.wrong(1, "the document is nested too deeply") from None
         if not isinstance(node, yaml.MappingNode):
             raise self.wrong(1, "a mapping is expected, which begins with `name:`")
         made: Map = self._made(node, ())

@@ -33,6 +33,11 @@ async def ask(endpoint: str, spec: Spec, probe: Probe, timeout: float) -> str:
         return f"no answer within {timeout:g} s"
 
 
+def asks_the_instance(probe: Probe) -> bool:
+    """Whether it is put to what listens at the instance's endpoint."""
+    return not probe.exec and not (probe.tcp and probe.tcp.host and not probe.http)
+
+
 async def _connect(host: str, port: int) -> str:
     try:
         _, writer = await asyncio.open_connection(host, port)

@@ -53,9 +53,8 @@ class Databases:
         with turn(self._folder / "ports.lock"):
             given = self.reserved()
             if service_id not in given:
-                port = self._ports.take(given.values())
-                self._ports.release(port)
-                given[service_id] = port
+                with self._ports.take(given.values()) as port:
+                    given[service_id] = port.number
                 self._save(given)
             return given[service_id]
 

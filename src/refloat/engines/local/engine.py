@@ -10,7 +10,9 @@ environment and deployment a process belongs and which port it was given.
 """
 
 import asyncio
+import contextlib
 import heapq
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -29,14 +31,15 @@ from refloat.domain.revision import (
     Revision,
 )
 from refloat.domain.services import Probe
-from refloat.engines.local.checks import ask
+from refloat.engines.local.checks import ask, asks_the_instance
 from refloat.engines.local.databases import Databases, ping
 from refloat.engines.local.homes import Homes, read_output
-from refloat.engines.local.listening import leads_to, listened
+from refloat.engines.local.listening import is_anothers, leads_to, listened
 from refloat.engines.local.ports import Ports
 from refloat.supervisor.accounts import Accounts
 from refloat.supervisor.base import LIVE, Restart, Spec, State, Status, Supervisor
 from refloat.supervisor.logs import Follower
+from refloat.supervisor.ports import hold
 
 HOST = "127.0.0.1"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,6 +47,9 @@ OUTPUT_FILE = "REFLOAT_OUTPUT_FILE"
 """Tells a command where it may leave values for later stages."""
 PIDS = 4096
 """Processes and threads of one instance together."""
+SETTLED_SECONDS = 10.0
+"""How long an instance may take to end because another process listens on its port. What answers beside one
+that has not is there on its behalf, like the forwarder of a container."""
 KEPT_REVISIONS = 5
 """How many revisions of a service keep their logs."""
 _FOLLOW_EVERY = 0.05
@@ -154,9 +160,14 @@ class LocalEngine:
         state, spec = await self._supervisor.state(id), self._supervisor.spec(id)
         if state is None or spec is None or state.status is not Status.RUNNING:
             return "it is not running"
+        endpoint = _endpoint(state)
         if kind := spec.labels.get("database"):
-            return await ping(kind, _endpoint(state), timeout)
-        return await ask(_endpoint(state), spec, probe, timeout)
+            answer = await ping(kind, endpoint, timeout)
+        else:
+            answer = await ask(endpoint, spec, probe, timeout)
+        if answer or not asks_the_instance(probe) or not await self._is_anothers(state):
+            return answer
+        return f"another process answers on {endpoint}"
 
     async def elsewhere(self, instance: Instance) -> tuple[str, ...]:
         members = await self._supervisor.members(_id(instance.revision_key, instance.index))
@@ -213,15 +224,14 @@ class LocalEngine:
             taken = {port for s in states.values() if s.status in LIVE and (port := _port(s))}
             if revision.database:
                 port = revision.database.port
+                given = hold(port)  # by nobody else, unless it is being started already
             else:
                 taken |= set(self._databases.reserved().values())
-                port = self._ports.take(taken, _port(known) if known else None)
-        try:
-            await self._supervisor.start(
-                self._spec(revision, id, revision.command, Restart.ALWAYS, index=index, port=port)
-            )
-        finally:
-            self._ports.release(port)
+                given = self._ports.take(taken, _port(known) if known else None)
+                port = given.number
+        with given or contextlib.nullcontext():
+            spec = self._spec(revision, id, revision.command, Restart.ALWAYS, index=index, port=port)
+            await self._supervisor.start(spec, (given.fileno(),) if given else ())
 
     def _spec(
         self,
@@ -289,6 +299,17 @@ class LocalEngine:
 
     # -- looking
 
+    async def _is_anothers(self, state: State) -> bool:
+        """Whether not this instance answered at its endpoint, which is not asked of one that runs on: had it
+        not been able to listen there, it would have ended."""
+        endpoint = _endpoint(state)
+        if state.started_at is None or _since(state.started_at) >= SETTLED_SECONDS:
+            return False
+        if not await asyncio.to_thread(is_anothers, endpoint, [state.pid]):
+            return False  # most listen themselves, and their tree costs more to find
+        members = await self._supervisor.members(state.id)
+        return await asyncio.to_thread(is_anothers, endpoint, members)
+
     async def _of(self, **labels: str) -> list[State]:
         states = (*await self._supervisor.states("app."), *await self._supervisor.states("run."))
         return [state for state in states if labels.items() <= state.labels.items()]
@@ -309,6 +330,10 @@ def _id(revision_key: str, index: int) -> str:
 
 def _port(state: State) -> int | None:
     return int(state.labels.get("port") or 0) or None
+
+
+def _since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _endpoint(state: State) -> str:

@@ -1,16 +1,12 @@
-"""Free ports on this machine for instances, each given to one at a time.
-
-They come from below the range that outgoing connections use, so that none is taken between the choice
-and the moment the application listens.
-"""
+"""Free ports on this machine for instances, each given to one at a time."""
 
 import random
 import socket
 from collections.abc import Collection
 
 from refloat.domain.errors import Unavailable
+from refloat.supervisor.ports import Held, candidates, first_outgoing, hold
 
-FIRST, LAST = 20_000, 32_767
 _TRIES = 2000
 
 
@@ -19,28 +15,20 @@ class Ports:
 
     def __init__(self, dice: random.Random | None = None) -> None:
         self._dice = dice or random.SystemRandom()
-        self._reserved: set[int] = set()
 
-    def take(self, taken: Collection[int], wish: int | None = None) -> int:
-        """A free port that is not among `taken`, the wished one if possible; nobody gets it until released.
+    def take(self, taken: Collection[int], wish: int | None = None) -> Held:
+        """A free port that is not among `taken`, the wished one if possible.
 
         Raises Unavailable when none is free.
         """
-        port = self._choose(taken, wish)
-        self._reserved.add(port)
-        return port
-
-    def release(self, port: int) -> None:
-        """From now on it is for the caller's labels to tell that it is taken."""
-        self._reserved.discard(port)
-
-    def _choose(self, taken: Collection[int], wish: int | None) -> int:
-        candidates = [wish] if wish else []
-        candidates += [self._dice.randint(FIRST, LAST) for _ in range(_TRIES)]
-        for port in candidates:
-            if port not in taken and port not in self._reserved and _is_free(port):
-                return port
-        raise Unavailable(f"no free port from {FIRST} to {LAST}", hint="stop something that listens there")
+        among = candidates(first_outgoing())
+        wished = [wish] if wish else []
+        for port in (*wished, *(self._dice.randint(among[0], among[-1]) for _ in range(_TRIES))):
+            if port not in taken and (held := hold(port, _is_free)):
+                return held
+        raise Unavailable(
+            f"no free port from {among[0]} to {among[-1]}", hint="stop something that listens there"
+        )
 
 
 def _is_free(port: int) -> bool:

@@ -266,18 +266,18 @@ class CaddyRouter:
         check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
         check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
         for attempts_left in reversed(range(_START_ATTEMPTS)):
-            fresh = self._free_ports(stored)
-            layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
-            layout = layout.grown(self._spare, self._free_ports(layout))
-            self._places.apply(layout, stored)
-            self._places.save(layout)
-            try:
-                await self._processes.launch(layout, binary)
-                break
-            except Unavailable:
-                if not attempts_left or not _is_taken(layout):
-                    raise
-                stored = layout
+            with self._free_ports(stored) as fresh:
+                layout = with_free_ports(stored, fresh) if stored else first_layout(fresh)
+                layout = layout.grown(self._spare, fresh)
+                self._places.apply(layout, stored)
+                self._places.save(layout)
+                try:
+                    await self._processes.launch(layout, binary)
+                    break
+                except Unavailable:
+                    if not attempts_left or not _is_taken(layout):
+                        raise
+                    stored = layout
         self._layout = layout
         self._places.forget_generations(layout)
 
@@ -288,10 +288,15 @@ class CaddyRouter:
             check_public(self._edge.listen, "REFLOAT_HTTP_PORT", binary.path)
         if self._tls and self._tls.port not in had:
             check_public(self._edge.tls_listen, "REFLOAT_HTTPS_PORT", binary.path)
-        next_layout = layout.grown(spare or self._spare, self._free_ports(layout))
-        next_layout = msgspec.structs.replace(next_layout, active=other(layout.active))
-        self._places.apply(next_layout, layout)
-        await self._processes.launch(next_layout, binary)
+        with self._free_ports(layout) as fresh:
+            process = other(layout.active)
+            ports = {**layout.control_ports, process: next(fresh)}
+            layout = msgspec.structs.replace(layout, control_ports=ports)
+            self._places.save(layout)  # should we die: the next one asks there whether it still listens
+            next_layout = layout.grown(spare or self._spare, fresh)
+            next_layout = msgspec.structs.replace(next_layout, active=process)
+            self._places.apply(next_layout, layout)
+            await self._processes.launch(next_layout, binary)
         self._places.save(next_layout)
         self._layout = next_layout
         await self._retire(layout.active)
@@ -310,7 +315,7 @@ class CaddyRouter:
         with contextlib.suppress(Unavailable):
             self._places.forget_generations(self._current)
 
-    def _free_ports(self, layout: Layout | None) -> Iterator[int]:
+    def _free_ports(self, layout: Layout | None) -> contextlib.AbstractContextManager[Iterator[int]]:
         slots, control = (layout.slots, layout.control_ports) if layout else ((), {})
         public = [self._http_port, *([self._tls.port] if self._tls else [])]
         return free_ports([*public, *(slot.port for slot in slots), *control.values()])

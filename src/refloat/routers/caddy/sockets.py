@@ -5,26 +5,23 @@ nothing proves nothing: draining asks for two in a row.
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import os
 import random
-import re
 import socket
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from refloat.domain.errors import Invalid
-from refloat.routers.caddy.kernel import CONNECTED, CONNECTING, LISTENING, connections
+from refloat.supervisor.ports import candidates, first_outgoing, hold
+from refloat.supervisor.tcp import CONNECTED, CONNECTING, LISTENING, connections, sockets
 
 SETTLE_SECONDS = 0.05
 """A request that read its upstream just before a switch has connected to it by then. One that takes longer
 is refused once the endpoint is gone, is held, and reads the new one."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
-_LOWEST_PORT, _ENOUGH = 20_000, 4096
-"""Below are the ports that people choose for servers of their own, as far as there are enough above."""
 TAKEN, FORBIDDEN = "another process listens there", os.strerror(errno.EACCES)
-_SOCKET = re.compile(r"^socket:\[(\d+)\]$")
 
 
 def parse_endpoint(endpoint: str) -> tuple[bytes, int]:
@@ -84,13 +81,19 @@ def is_listened_on(port: int) -> bool:
     return any(each.local_port == port for each in connections((LISTENING,)))
 
 
-def free_ports(taken: Iterable[int]) -> Iterator[int]:
-    """Loopback ports nobody listens on, none twice, below those the kernel gives to outgoing connections."""
-    highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(_LOWEST_PORT if highest > _LOWEST_PORT + _ENOUGH else highest // 2, highest)
-    seen = set(taken)
-    for port in random.sample(candidates, len(candidates)):
-        if port not in seen and not can_listen("127.0.0.1", port):
+@contextlib.contextmanager
+def free_ports(taken: Iterable[int]) -> Iterator[Iterator[int]]:
+    """Ports nobody listens on at loopback, none twice, and none that anybody else is given until this is
+    left: two Caddys of one user that start with the same port share it, and neither would notice."""
+    with contextlib.ExitStack() as kept:
+        yield _free(set(taken), kept)
+
+
+def _free(taken: set[int], kept: contextlib.ExitStack) -> Iterator[int]:
+    among = candidates(first_outgoing())
+    for port in random.sample(among, len(among)):
+        if port not in taken and (held := hold(port, lambda port: not can_listen("127.0.0.1", port))):
+            kept.enter_context(held)
             yield port
 
 
@@ -99,17 +102,9 @@ def _sockets(pids: Iterable[int], unless_known: set[int]) -> set[int]:
     owned: set[int] = set()
     for pid in pids:
         try:
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                owned.update(_socket(descriptor))
+            owned |= sockets(pid)
         except PermissionError:
             return unless_known
         except (FileNotFoundError, ProcessLookupError):
             continue
     return owned
-
-
-def _socket(descriptor: Path) -> list[int]:
-    try:
-        return [int(inode) for inode in _SOCKET.findall(str(descriptor.readlink()))]
-    except OSError:
-        return []
