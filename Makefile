@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start hundreds of servers; each would compile the whole product anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test sim mutants crash chaos static proof newcomer check lint lock states clean
 
