@@ -5,6 +5,8 @@ from typing import Any
 
 from refloat.domain.progress import TERMINAL
 from refloat.execution.capacity import Capacity
+from refloat.execution.deadline import OBSERVE_SECONDS
+from refloat.execution.worker import TICK_SECONDS
 from refloat.simulated.world import World
 from tests.simulation.seeded import records
 from tests.simulation.seeded.attempts import Attempts
@@ -36,7 +38,8 @@ _EFFECTS = {
 """Operations that change the world, and the steps in which a worker may begin them."""
 KEEPER, CLOCK = " keeper", " clock"
 """What stands behind the name of a server for its reconciler, and for its jobs by the clock."""
-_CLAIM_SECONDS = 20.0
+_CLAIM_SECONDS = 2 * OBSERVE_SECONDS + TICK_SECONDS
+"""The look at a cluster that hangs for those that came before, that for itself, and a tick."""
 _SLACK_SECONDS = 30.0
 
 
